@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -120,17 +119,4 @@ describe('live-history.json', () => {
       assert.equal(problemOf(answer), '"seconds" must be a whole number from 1 to 86400');
     }
   });
-});
-
-test('a sidecar that polls a relay loads no HTTP client of its own', async (context) => {
-  const databasePath = join(await scratch(context), 'usage.sqlite');
-  const relay = await RelayProcess.start({ RELAY_USAGE_DB: databasePath });
-  context.after(() => relay[Symbol.asyncDispose]());
-  const { url, sidecar } = await startSidecar(context, null, {
-    SIDECAR_USAGE_DB: databasePath,
-    SIDECAR_RELAY_STATUS: `http://127.0.0.1:${relay.port('status')}`,
-  });
-  await untilFine(url, ({ pairs }) => pairs.at(-1) === 0);
-  const status = readFileSync(`/proc/${sidecar.pid}/status`, 'latin1');
-  context.diagnostic(/VmRSS.*/u.exec(status)?.[0] ?? '');
 });

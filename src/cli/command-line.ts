@@ -80,6 +80,27 @@ Exit codes: 0 valid, 78 invalid.
       run: async (args) => (await import('./config.ts')).configCommand(args),
     },
   ],
+  [
+    'check',
+    {
+      synopsis: '[--insecure] [--json] [--size=SIZE] [--timeout=TIME] ENDPOINT...',
+      summary: 'test a relay over the network, from any machine',
+      details: `
+Pairs two clients through each endpoint, and between each two of them. Prints a line for each test: the round
+trip through the pair, the throughput of a transfer, and the days until the certificate expires.
+  tcp:HOST:PORT, HOST:PORT                           raw clients
+  ssl:HOST:PORT                                      raw clients with TLS
+  ws://HOST[:PORT][/PATH], wss://HOST[:PORT][/PATH]  WebSocket clients
+  --insecure  accept any certificate
+  --json      print one JSON object
+  --size      bytes to transfer in each test, in 2 seconds at most (default 16MiB); they count for a quota
+  --timeout   time without progress after which a test fails (default 10s)
+NODE_EXTRA_CA_CERTS names a file with the certificates of a private authority.
+Exit codes: 0 all tests succeeded, 1 a test failed.
+`,
+      run: async (args) => (await import('./check.ts')).checkCommand(args),
+    },
+  ],
 ]);
 
 /**

@@ -180,7 +180,7 @@ const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
   ['TiB', 2 ** 40],
 ]);
 
-const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
+export const SIZE_GRAMMAR = 'a size like 500kB, 64MiB or 2GB';
 
 /** Parses a size. Only 0 needs no unit. Returns bytes, or null if invalid. */
 export function parseSizeBytes(text: string): number | null {

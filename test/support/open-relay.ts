@@ -58,6 +58,11 @@ export class OpenRelay implements AsyncDisposable {
     return `http://127.0.0.1:${portOf(this.endpoints.status)}`;
   }
 
+  /** The first TCP port of that role. */
+  port(role: 'raw' | 'websocket' | 'status'): number {
+    return portOf(this.endpoints[role]);
+  }
+
   async connect(transport: TransportKind): Promise<TestClient> {
     const unix = this.endpoints.raw.find((endpoint) => endpoint.kind === 'unix');
     const client = await TestClient.connect(transport, {

@@ -65,6 +65,7 @@ export const DATA: ReadonlySet<string> = new Set(['../package.json']);
 /** Files that may use `process`: entries, files that run programs, and files that use Node's internals. */
 export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'transit-relay.ts',
+  'cli/check.ts',
   'cli/command-line.ts',
   'cli/healthcheck.ts',
   'cli/import.ts',

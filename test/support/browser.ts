@@ -67,11 +67,16 @@ export class BrowserPage implements AsyncDisposable {
     });
   }
 
-  /** Opens `url`. The page is closed with the test. Requires `NO_BROWSER` to be false. */
+  /**
+   * Opens `url`. The page is closed with the test. Requires `NO_BROWSER` to be false.
+   *
+   * @param prepare called before the page is loaded
+   */
   static async open(
     context: TestContext,
     url: string,
     options: BrowserContextOptions = {},
+    prepare: (page: Page) => Promise<void> = () => Promise.resolve(),
   ): Promise<BrowserPage> {
     const browser = await sharedBrowser();
     const isolated = await browser.newContext(options);
@@ -79,6 +84,7 @@ export class BrowserPage implements AsyncDisposable {
     const page = await isolated.newPage();
     const opened = new BrowserPage(isolated, page, new URL(url).origin);
     await page.addInitScript(REPORT_VIOLATIONS);
+    await prepare(page);
     await opened.#goto(url);
     return opened;
   }

@@ -15,6 +15,8 @@ const CHARACTER_PX = 7;
 /** Allowed steps between two times on the axis, in seconds. */
 const TIME_INCREMENTS = [600, 900, 1200, 1800];
 
+const NO_DATA = 'no data';
+
 /** Gaps at least this wide are labelled, in CSS pixels. */
 const MIN_LABELLED_GAP_PX = 60;
 
@@ -128,9 +130,14 @@ function shadeGaps(plot: uPlot): void {
     const width = gapRight - gapLeft;
     ctx.fillStyle = readColour('--grid');
     if (isOutage) ctx.fillRect(gapLeft, bbox.top, width, bbox.height);
+    if (width < MIN_LABELLED_GAP_PX * uPlot.pxRatio) return;
+    const [middle, height] = [gapLeft + width / 2, bbox.top + bbox.height / 2];
+    const textWidth = ctx.measureText(NO_DATA).width + 12 * uPlot.pxRatio;
+    // Hides the grid line behind the text.
+    ctx.fillStyle = readColour(isOutage ? '--grid' : '--card');
+    ctx.fillRect(middle - textWidth / 2, height - 10 * uPlot.pxRatio, textWidth, 20 * uPlot.pxRatio);
     ctx.fillStyle = readColour('--text-soft');
-    if (width >= MIN_LABELLED_GAP_PX * uPlot.pxRatio)
-      ctx.fillText('no data', gapLeft + width / 2, bbox.top + bbox.height / 2);
+    ctx.fillText(NO_DATA, middle, height);
   };
   markGap(bbox.left, first < 0 ? right : position(times[first] ?? 0), false);
   let gapLeft: number | null = null;

@@ -2,15 +2,20 @@ import { isDeploymentDefault } from '../config/deployment.ts';
 import { formatConfigError } from '../config/environment.ts';
 import type { ConfigResult, ConfigWarning, Environment, Setting } from '../config/environment.ts';
 import { readRelayConfig } from '../config/relay-config.ts';
+import type { RelayConfig } from '../config/relay-config.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import { isServiceVariable } from '../config/unknown-variables.ts';
+import { resolveCapacity } from '../limits/capacity.ts';
 import { UsageError, parseArguments } from './arguments.ts';
 
 /** Exit codes; the last one is from sysexits.h. */
 const EXIT = { ok: 0, badConfiguration: 78 } as const;
 
 /** Warnings that are errors of `--check`: the operator meant a variable that does not exist. */
-const CHECKED_EVENTS: ReadonlySet<ConfigWarning['event']> = new Set(['unknown_variable', 'renamed_variable']);
+const CHECKED_EVENTS: ReadonlySet<string> = new Set<ConfigWarning['event']>([
+  'unknown_variable',
+  'renamed_variable',
+]);
 
 const OPTIONS = {
   check: { type: 'boolean', default: false },
@@ -18,10 +23,15 @@ const OPTIONS = {
   sidecar: { type: 'boolean', default: false },
 } as const;
 
+interface Warning {
+  readonly event: string;
+  readonly message: string;
+}
+
 /** What is printed about one program. */
 interface Report {
   readonly settings: readonly Setting[];
-  readonly warnings: readonly ConfigWarning[];
+  readonly warnings: readonly Warning[];
   /** Sentences for the operator. */
   readonly errors: readonly string[];
 }
@@ -53,7 +63,8 @@ type Options = Readonly<Record<keyof typeof OPTIONS, boolean>>;
 
 /** The reports of the programs, by name. */
 function readReports(environment: Environment, { check, sidecar }: Options): ReadonlyMap<string, Report> {
-  const reports = new Map([['relay', reportOf(readRelayConfig(environment, process.pid), check)]]);
+  const relay = readRelayConfig(environment, process.pid);
+  const reports = new Map([['relay', reportOf(relay, check, capacityWarnings(relay))]]);
   if (sidecar || hasSidecarSettings(environment))
     reports.set('sidecar', reportOf(readSidecarConfig(environment), check));
   return reports;
@@ -70,13 +81,24 @@ function hasSidecarSettings(environment: Environment): boolean {
   );
 }
 
-/** @param check unknown variables are errors */
-function reportOf(read: ConfigResult<unknown>, check: boolean): Report {
+/** Warnings about settings that exceed the memory or the file descriptors of this process or container. */
+function capacityWarnings(read: ConfigResult<RelayConfig>): readonly Warning[] {
+  const warnings: Warning[] = [];
+  if (read.kind === 'ok')
+    resolveCapacity(read.config, { warn: ({ event }, message) => warnings.push({ event, message }) });
+  return warnings;
+}
+
+/**
+ * @param check unknown variables are errors
+ * @param more further warnings
+ */
+function reportOf(read: ConfigResult<unknown>, check: boolean, more: readonly Warning[] = []): Report {
   const errors = read.kind === 'ok' ? [] : read.errors.map(formatConfigError);
-  const isError = ({ event }: ConfigWarning): boolean => check && CHECKED_EVENTS.has(event);
+  const isError = ({ event }: Warning): boolean => check && CHECKED_EVENTS.has(event);
   return {
     settings: read.settings,
-    warnings: read.warnings.filter((warning) => !isError(warning)),
+    warnings: [...read.warnings.filter((warning) => !isError(warning)), ...more],
     errors: [...errors, ...read.warnings.filter(isError).map(({ message }) => message)],
   };
 }

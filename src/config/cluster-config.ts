@@ -65,7 +65,7 @@ const NETWORKS_GRAMMAR =
 /** Addresses for listening that can't be used to connect. */
 export const WILDCARD_ADDRESSES: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 
-type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'rejectEmpty' | 'isSet' | 'warnings'>;
+type Reader = Pick<EnvironmentReader<Variable>, 'read' | 'rejectEmpty' | 'isChanged' | 'warnUnused'>;
 
 /** Returns null without a cluster. Without a coordinator the other variables have no effect and are not read. */
 export function readClusterConfig(env: Reader): ClusterConfig | null {
@@ -90,18 +90,14 @@ const REQUIRED_PROBLEM = 'it is required because RELAY_CLUSTER_URL is set';
 
 /** These variables are only set for a cluster. The listener may be set for all relays, so it causes no warning. */
 function warnAboutUnusedSettings(env: Reader): void {
-  if (env.isSet('RELAY_CLUSTER_URL')) return;
+  if (env.isChanged('RELAY_CLUSTER_URL')) return;
   for (const variable of [
     'RELAY_CLUSTER_ADVERTISE',
     'RELAY_CLUSTER_NETWORKS',
     'RELAY_CLUSTER_SECRET',
     'RELAY_CLUSTER_TLS',
   ] as const)
-    if (env.isSet(variable))
-      env.warnings.push({
-        event: 'setting_without_effect',
-        message: `${variable} has no effect because RELAY_CLUSTER_URL is not set: this relay is in no cluster`,
-      });
+    env.warnUnused(variable, 'RELAY_CLUSTER_URL is not set: this relay is in no cluster');
 }
 
 /**

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import envVar from 'env-var';
 import { errorCode } from '../process/errors.ts';
+import { isDeploymentDefault } from './deployment.ts';
 import { FILE_SUFFIX, findUnknownVariables } from './unknown-variables.ts';
 
 /** An invalid value, and what is accepted instead. */
@@ -103,6 +104,7 @@ export class EnvironmentReader<Variable extends string> {
     this.#environment = environment;
     this.#options = options;
     this.warnings = findUnknownVariables(environment, options.prefix, Object.keys(options.defaults));
+    this.#warnAboutOverriddenValues();
     this.#rejectQuotedValues();
   }
 
@@ -132,8 +134,11 @@ export class EnvironmentReader<Variable extends string> {
 
   /** All settings. Call it after the variables were read. */
   get settings(): readonly Setting[] {
-    const variables = Object.keys(this.#options.defaults).filter((name) => this.#isVariable(name));
-    return variables.map((variable) => this.#settingOf(variable));
+    return this.#variables.map((variable) => this.#settingOf(variable));
+  }
+
+  get #variables(): readonly Variable[] {
+    return Object.keys(this.#options.defaults).filter((name) => this.#isVariable(name));
   }
 
   #isVariable(name: string): name is Variable {
@@ -156,6 +161,19 @@ export class EnvironmentReader<Variable extends string> {
     return file !== null && this.hasError(variable) ? '(invalid)' : text;
   }
 
+  /** True if the variable has a value other than its default. Empty is no value. */
+  isChanged(variable: Variable): boolean {
+    const { value, isDefault } = this.#settingOf(variable);
+    return !isDefault && value !== '';
+  }
+
+  /** Adds a warning that a variable has no effect, if it was changed and is valid. */
+  warnUnused(variable: Variable, reason: string): void {
+    if (!this.isChanged(variable) || this.hasError(variable)) return;
+    const message = `${variable} has no effect because ${reason}`;
+    this.warnings.push({ event: 'setting_without_effect', message });
+  }
+
   /** True if the variable or its `…_FILE` variant has an error. */
   hasError(variable: Variable): boolean {
     return this.errors.some(({ variable: name }) => name === variable || name === variable + FILE_SUFFIX);
@@ -166,13 +184,25 @@ export class EnvironmentReader<Variable extends string> {
     if (!this.hasError(variable)) this.errors.push({ variable, value: '', problem, accepted });
   }
 
+  /** A value in a file takes precedence over one in the environment. */
+  #warnAboutOverriddenValues(): void {
+    for (const variable of this.#variables) {
+      const text = this.#get(variable) ?? '';
+      const [name, path] = this.#fileOf(variable);
+      const isGiven = text !== '' && text !== this.#options.defaults[variable];
+      if (path === '' || !isGiven || isDeploymentDefault(variable, text)) continue;
+      const message = `${variable} has no effect because ${name} is set`;
+      this.warnings.push({ event: 'setting_without_effect', message });
+    }
+  }
+
   /**
    * Adds an error for each value in quotation marks, even of unused variables. `docker run --env-file` keeps
    * quotation marks; compose and shells remove them. So the same line could give two relays different
    * secrets.
    */
   #rejectQuotedValues(): void {
-    for (const variable in this.#options.defaults) {
+    for (const variable of this.#variables) {
       for (const name of [variable, variable + FILE_SUFFIX]) {
         const text = this.#get(name) ?? '';
         if (!QUOTED.test(text)) continue;
@@ -180,11 +210,6 @@ export class EnvironmentReader<Variable extends string> {
         this.errors.push({ variable: name, value, problem: QUOTED_PROBLEM, accepted: UNQUOTED_GRAMMAR });
       }
     }
-  }
-
-  /** True if the variable or its `…_FILE` variant is not empty. */
-  isSet(variable: Variable): boolean {
-    return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name) ?? '') !== '');
   }
 
   /** Adds an error that does not show secrets or the content of files, unless the variable has one already. */

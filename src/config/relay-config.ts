@@ -9,6 +9,7 @@ import type { ConfigResult, Environment } from './environment.ts';
 import { readInheritedSockets } from './inherited-sockets.ts';
 import type { InheritedSockets } from './inherited-sockets.ts';
 import type { Cidr } from './trusted-proxies.ts';
+import { warnAboutUnusedSettings } from './unused-settings.ts';
 import {
   parseWholeNumber,
   parser,
@@ -207,6 +208,7 @@ export function readRelayConfig(
     const problem = 'RELAY_WEBSOCKET_LISTEN is empty too, so no client could connect';
     env.rejectEmpty('RELAY_LISTEN', `${ENDPOINT_GRAMMAR}, in one of the two`, problem);
   }
+  warnAboutUnusedSettings(env, config);
   const report = { warnings: env.warnings, settings: env.settings };
   return errors.length > 0 ? { kind: 'errors', errors, ...report } : { kind: 'ok', config, ...report };
 }

@@ -107,6 +107,9 @@ const MAX_CONNECTIONS_EXCEEDS_FDS =
 const MAX_CONNECTIONS_EXCEEDS_MEMORY =
   'RELAY_MAX_CONNECTIONS exceeds the memory if all connections stall; lower it, set it to auto, or raise the memory limit';
 
+const MAX_WAITING_EXCEEDS_CONNECTIONS =
+  'RELAY_MAX_WAITING has no effect because it is above the number of connections';
+
 const BUFFERS_EXCEED_MEMORY =
   'RELAY_BUFFER_MEMORY leaves too little memory for the relay; lower it, or raise the memory limit';
 
@@ -210,7 +213,7 @@ export function readProcessLimits(): ProcessLimits {
 /** Computes how many clients this process can serve. Logs a warning if that is fewer than configured. */
 export function resolveCapacity(
   { limits, listen, cluster, bufferMemoryBytes: bufferBytes }: RelayConfig,
-  log: Log,
+  log: Pick<Log, 'warn'>,
   { fds, memory, socketBuffers: kernel }: ProcessLimits = readProcessLimits(),
 ): ResolvedCapacity {
   const needs = {
@@ -239,6 +242,12 @@ export function resolveCapacity(
     log.warn(
       { event: 'connections_above_memory', configured: maxConnections, fits: inMemory, ...sizes },
       MAX_CONNECTIONS_EXCEEDS_MEMORY,
+    );
+  // If both are numbers, the configuration has this warning.
+  if (typeof configured !== 'number' && maxWaiting !== null && maxWaiting > maxConnections)
+    log.warn(
+      { event: 'setting_without_effect', max_connections: maxConnections, max_waiting: maxWaiting },
+      MAX_WAITING_EXCEEDS_CONNECTIONS,
     );
   const details = {
     max_connections: maxConnections,

@@ -127,6 +127,9 @@ describe('the command "config --check"', () => {
     const unknown = run({ RELAY_LISTENS: 'x' }, '--check');
     deepEqual([unknown.code, unknown.stdout], [78, '']);
     match(unknown.stderr, /^error: RELAY_LISTENS is unknown/u);
+    const tooMuch = run({ RELAY_BUFFER_MEMORY: '1000TB' }, '--check');
+    deepEqual([tooMuch.code, tooMuch.stdout], [0, '']);
+    match(tooMuch.stderr, /^warning: RELAY_BUFFER_MEMORY leaves too little memory/u);
     const useless = run({ RELAY_CLUSTER_ADVERTISE: 'relay-1' }, '--check');
     deepEqual([useless.code, useless.stdout], [0, '']);
     match(useless.stderr, /^warning: RELAY_CLUSTER_ADVERTISE has no effect/u);

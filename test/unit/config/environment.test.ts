@@ -97,6 +97,26 @@ describe('a variable in a file', () => {
     assert.equal(reader({ APP_NAME_FILE: '/f' }, { '/f': '' }).read('APP_NAME', 'off', same), 'off');
   });
 
+  test('causes a warning if the variable is set, too', () => {
+    const warningsOf = (plain: string): readonly unknown[] =>
+      reader({ APP_NAME_FILE: '/f', APP_NAME: plain }).warnings;
+    assert.deepEqual(warningsOf('hunter2'), [
+      {
+        event: 'setting_without_effect',
+        message: 'APP_NAME has no effect because APP_NAME_FILE is set',
+      },
+    ]);
+    // Nobody has changed it.
+    for (const plain of ['', ' ', 'default-name']) assert.deepEqual(warningsOf(plain), []);
+    const image = {
+      RELAY_LISTEN: 'tcp:4001',
+      RELAY_USAGE_DB: '/data/usage.sqlite',
+      RELAY_DRAIN_TIMEOUT: '10m',
+    };
+    const files = Object.fromEntries(Object.keys(image).map((name) => [`${name}_FILE`, '/dev/null']));
+    assert.deepEqual(readRelayConfig({ ...image, ...files }, PID).warnings, []);
+  });
+
   test('is not read if the path is empty', () => {
     for (const path of ['', ' \n']) {
       const env = reader({ APP_NAME_FILE: path, APP_NAME: 'plain' });
@@ -260,7 +280,8 @@ describe('an unknown variable', () => {
   });
 
   test('does not include known names with _FILE, or variables of other programs', () => {
-    assert.deepEqual(warnings('APP_NAME', 'APP_NAME_FILE', 'APP_SECRET_FILE', 'MY_APP_NAME', 'app_name'), []);
+    assert.deepEqual(warnings('APP_NAME', 'APP_SECRET_FILE', 'MY_APP_NAME', 'app_name'), []);
+    assert.deepEqual(warnings('APP_NAME_FILE', 'APP_SECRET'), []);
     assert.equal(warnings('APP_NAME_FILE_FILE', 'APP__FILE').length, 2);
   });
 });

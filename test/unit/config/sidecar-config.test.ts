@@ -65,9 +65,12 @@ describe('the configuration of the sidecar', () => {
   test('reads its token from a file', async (context) => {
     const path = join(await scratch(context), 'token');
     writeFileSync(path, `${TOKEN}\n`);
-    const { config, warnings } = read({ ...DATABASE, SIDECAR_TOKEN_FILE: path, SIDECAR_TOKEN: 'other' });
+    const { config, warnings } = read({ ...DATABASE, SIDECAR_TOKEN_FILE: path });
     assert.equal(config.token, TOKEN);
     assert.deepEqual(warnings, []);
+    const both = read({ ...DATABASE, SIDECAR_TOKEN_FILE: path, SIDECAR_TOKEN: 'other' });
+    assert.equal(both.config.token, TOKEN);
+    assert.deepEqual(both.warnings, ['SIDECAR_TOKEN has no effect because SIDECAR_TOKEN_FILE is set']);
   });
 
   test('listens on loopback without a token, on all interfaces with one, or as configured', () => {

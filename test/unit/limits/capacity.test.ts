@@ -372,6 +372,21 @@ describe('the capacity of a relay', () => {
     assert.deepEqual(warnings('auto'), []);
   });
 
+  test('warns about more waiting clients than connections', () => {
+    const memory = { bytes: 2 ** 36, source: 'machine', cgroup2: null } as const;
+    const warnings = (environment: Readonly<Record<string, string>>): unknown[] =>
+      logOf(environment, { memory, fds: 1024 })
+        .filter(({ level }) => level === 'warn')
+        .map(({ event, msg }) => `${String(event)}: ${String(msg)}`);
+    assert.deepEqual(warnings({ RELAY_MAX_WAITING: '896' }), []);
+    assert.deepEqual(warnings({ RELAY_MAX_WAITING: '' }), []);
+    assert.deepEqual(warnings({ RELAY_MAX_WAITING: '897' }), [
+      'setting_without_effect: RELAY_MAX_WAITING has no effect because it is above the number of connections',
+    ]);
+    // The configuration warns about this.
+    assert.deepEqual(warnings({ RELAY_MAX_WAITING: '11', RELAY_MAX_CONNECTIONS: '10' }), []);
+  });
+
   test("is reported with the kernel's part if it counts", () => {
     const log = (environment: Readonly<Record<string, string>> = {}): unknown[] =>
       logOf(environment, {

@@ -6,7 +6,7 @@ import { problemsOfDashboard, missingSeries } from './dashboard-queries.ts';
 import { listAt, textAt } from './fields.ts';
 import { ClusterSite, instanceOf } from './cluster-site.ts';
 import { withoutPrometheus } from './prometheus-server.ts';
-import { CLUSTER_ROW, readAlerts, readDashboard } from './shipped.ts';
+import { readAlerts, readDashboard } from './shipped.ts';
 
 const BYTES = 1_500_007;
 
@@ -52,15 +52,18 @@ test('a Prometheus that scrapes a cluster and a single relay', { skip }, async (
     },
   );
 
-  await context.test('has data for every dashboard query of the cluster row', async () => {
-    deepEqual(await problemsOfDashboard(prometheus, readDashboard(), (row) => row === CLUSTER_ROW), []);
+  await context.test('has data for every query of the cluster dashboard', async () => {
+    deepEqual(await problemsOfDashboard(prometheus, readDashboard('cluster')), []);
   });
 
   await context.test('detects a query without data', async () => {
-    const text = JSON.stringify(readDashboard()).replace('connections_forwarding', 'connections_unknown');
+    const text = JSON.stringify(readDashboard('cluster')).replace(
+      'connections_forwarding',
+      'connections_unknown',
+    );
     const broken: unknown = JSON.parse(text);
-    const problems = await problemsOfDashboard(prometheus, broken, (row) => row === CLUSTER_ROW);
-    match(problems.join(), /Forwarding: no series/u);
+    const problems = await problemsOfDashboard(prometheus, broken);
+    match(problems.join(), /Clients being forwarded now: no series/u);
   });
 
   await context.test(

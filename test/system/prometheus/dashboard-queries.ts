@@ -64,16 +64,11 @@ export async function missingSeries(prometheus: PrometheusApi, expr: string): Pr
   return problems;
 }
 
-/** Problems of all queries in the chosen rows of a dashboard, each with the title of its panel. */
-export async function problemsOfDashboard(
-  prometheus: PrometheusApi,
-  dashboard: unknown,
-  isIncluded: (row: string) => boolean,
-): Promise<string[]> {
+/** Problems of all queries of a dashboard, collapsed rows included, each with the title of its panel. */
+export async function problemsOfDashboard(prometheus: PrometheusApi, dashboard: unknown): Promise<string[]> {
   const variables = await variablesOf(dashboard, prometheus);
   const problems: string[] = [];
-  for (const { row, title, queries } of panelsOf(dashboard)) {
-    if (!isIncluded(row)) continue;
+  for (const { title, queries } of panelsOf(dashboard)) {
     for (const expr of queries) {
       const found = await problemsOfQuery(prometheus, substituted(expr, variables));
       problems.push(...found.map((problem) => `${title}: ${problem}`));

@@ -6,7 +6,7 @@ import { findProgram } from '../../support/programs.ts';
 import { problemsOfDashboard, problemsOfQuery, missingSeries } from './dashboard-queries.ts';
 import { listAt, textAt } from './fields.ts';
 import { withoutPrometheus } from './prometheus-server.ts';
-import { CLUSTER_ROW, readAlerts, readDashboard } from './shipped.ts';
+import { readAlerts, readDashboard } from './shipped.ts';
 import { Site, MAX_WAITING } from './site.ts';
 
 const TRANSPORTS = ['tcp', 'unix', 'websocket'] as const;
@@ -21,11 +21,6 @@ const STALLED_BYTES = 40_000_003;
 
 /** Threshold of the alert. */
 const EVENT_LOOP_THRESHOLD_SECONDS = 0.1;
-
-/** Whether a dashboard row has data without a cluster. */
-function isWithoutCluster(row: string): boolean {
-  return row !== CLUSTER_ROW;
-}
 
 function sumOf(counts: ReadonlyMap<unknown, number>): number {
   return [...counts.values()].reduce((sum, count) => sum + count, 0);
@@ -90,8 +85,8 @@ describe('a Prometheus that scrapes a relay under load and its sidecar', { skip:
     await prometheus.becomes('transit_relay_check_ok', 4);
   });
 
-  test('has data for every dashboard query outside the cluster row', async () => {
-    deepEqual(await problemsOfDashboard(site.prometheus, readDashboard(), isWithoutCluster), []);
+  test('has data for every query of the dashboard, also in collapsed rows', async () => {
+    deepEqual(await problemsOfDashboard(site.prometheus, readDashboard('dashboard')), []);
   });
 
   test('detects queries without data', async () => {
@@ -104,14 +99,14 @@ describe('a Prometheus that scrapes a relay under load and its sidecar', { skip:
       ['sum(transit_relay_ready', /parse error.*,no data:/u],
     ];
     for (const [expr, problem] of cases) match((await problemsOfQuery(prometheus, expr)).join(), problem);
-    const text = JSON.stringify(readDashboard()).replace(
+    const text = JSON.stringify(readDashboard('dashboard')).replace(
       'transit_relay_buffered_bytes',
       'transit_relay_unknown_bytes',
     );
     const broken: unknown = JSON.parse(text);
     match(
-      (await problemsOfDashboard(prometheus, broken, isWithoutCluster)).join(),
-      /^Buffered for slow receivers: no series/u,
+      (await problemsOfDashboard(prometheus, broken)).join(),
+      /^Bytes in memory for slow receivers: no series/u,
     );
   });
 

@@ -35,37 +35,36 @@ export function readAlerts(): Alert[] {
     }));
 }
 
-/** The dashboard of deploy/grafana, parsed. */
-export function readDashboard(): unknown {
-  const value: unknown = JSON.parse(readFileSync(join(DEPLOY, 'grafana', 'dashboard.json'), 'utf8'));
+/** The dashboards of deploy/grafana: one for every relay, and one for relays of a cluster. */
+export const DASHBOARDS = ['dashboard', 'cluster'] as const;
+
+export type DashboardName = (typeof DASHBOARDS)[number];
+
+/** A dashboard of deploy/grafana, parsed. */
+export function readDashboard(name: DashboardName): unknown {
+  const value: unknown = JSON.parse(readFileSync(join(DEPLOY, 'grafana', `${name}.json`), 'utf8'));
   return value;
 }
 
 /** A panel of the dashboard that is not a row. */
 export interface Panel {
-  /** Title of its row. */
-  readonly row: string;
   readonly title: string;
   readonly panel: unknown;
   readonly queries: readonly string[];
 }
 
-/** The dashboard row for relays of a cluster. */
-export const CLUSTER_ROW = 'Cluster';
-
 /** All panels of a dashboard, including those in collapsed rows. */
 export function panelsOf(dashboard: unknown): Panel[] {
-  const panels: Panel[] = [];
-  let row = '';
-  for (const panel of listAt(dashboard, 'panels')) {
-    const isRow = textAt(panel, 'type') === 'row';
-    if (isRow) row = textAt(panel, 'title');
-    for (const shown of isRow ? listAt(panel, 'panels') : [panel]) panels.push(panelOf(shown, row));
-  }
-  return panels;
+  return listAt(dashboard, 'panels')
+    .flatMap((panel) => (isRow(panel) ? listAt(panel, 'panels') : [panel]))
+    .map(panelOf);
 }
 
-function panelOf(panel: unknown, row: string): Panel {
+export function isRow(panel: unknown): boolean {
+  return textAt(panel, 'type') === 'row';
+}
+
+function panelOf(panel: unknown): Panel {
   const queries = listAt(panel, 'targets').map((target) => textAt(target, 'expr'));
-  return { row, title: textAt(panel, 'title'), panel, queries };
+  return { title: textAt(panel, 'title'), panel, queries };
 }

@@ -14,13 +14,13 @@ export RELAY_LISTEN=tcp:4001 RELAY_WEBSOCKET_LISTEN=tcp:4002 RELAY_STATUS_LISTEN
 export RELAY_USAGE_DB="$scratch/usage.sqlite" RELAY_LOG_LEVEL=warn
 export SIDECAR_USAGE_DB="$scratch/usage.sqlite" SIDECAR_SNAPSHOT_DIR="$scratch/snapshots" SIDECAR_LOG_LEVEL=warn
 
-# run_once COMMAND WORD...: starts it, waits until the first check succeeds, runs the other checks, stops it. A
-# program may be stopped at any moment; the checks ensure that all of its code has run.
+# run_once PROGRAM WORD COMMAND...: starts it, waits until this health check succeeds, runs the other commands,
+# stops it. A program may be stopped at any moment; the commands ensure that all of its code has run.
 run_once() {
-  command=$1
+  name=$1
   first=$2
   shift 2
-  node src/transit-relay.ts "$command" &
+  node src/transit-relay.ts "$name" &
   program=$!
   tries=$TRIES
   until node src/healthcheck.ts "$first"; do
@@ -28,12 +28,14 @@ run_once() {
     if [ "$tries" = 0 ] || ! kill -0 "$program"; then exit 1; fi
     sleep 0.5
   done
-  for word in "$@"; do node src/transit-relay.ts healthcheck "$word"; done
+  # shellcheck disable=SC2086 # Each command is several words.
+  for command in "$@"; do node src/transit-relay.ts $command; done
   # A program and its child processes write their part of the cache when they exit by themselves.
   kill "$program"
   wait "$program"
 }
 
-run_once serve relay transfer
-run_once sidecar snapshot sidecar
+run_once serve relay 'healthcheck transfer' 'check --size=1MB tcp:127.0.0.1:4001 ws://127.0.0.1:4002'
+run_once sidecar snapshot 'healthcheck sidecar'
+node src/transit-relay.ts config --check
 rm -r "$scratch"

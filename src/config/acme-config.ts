@@ -32,7 +32,7 @@ type ListenVariable = 'RELAY_LISTEN' | 'RELAY_WEBSOCKET_LISTEN';
 
 type Reader = Pick<
   EnvironmentReader<Variable | ListenVariable>,
-  'read' | 'rejectEmpty' | 'isSet' | 'hasError' | 'errors' | 'warnings'
+  'read' | 'rejectEmpty' | 'isChanged' | 'hasError' | 'errors' | 'warnUnused'
 >;
 
 /** The port of `https://` and `wss://`, the only one to which CAs connect for TLS-ALPN-01 (RFC 8737). */
@@ -107,7 +107,7 @@ export function checkAcmeEndpoints(
   listen: Readonly<Record<ListenVariable, readonly Endpoint[]>>,
 ): TcpEndpoint | null {
   const endpoints = Object.values(listen).flat();
-  const isSet = env.isSet('RELAY_ACME_DOMAIN');
+  const isSet = env.isChanged('RELAY_ACME_DOMAIN');
   for (const variable of ['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN'] as const) {
     const found = listen[variable].find(usesAcme);
     if (found === undefined || isSet || env.hasError(variable)) continue;
@@ -143,13 +143,9 @@ function termsProblem(directoryUrl: string | null): string {
 }
 
 function warnAboutUnusedSettings(env: Reader): void {
-  if (env.isSet('RELAY_ACME_DOMAIN')) return;
+  if (env.isChanged('RELAY_ACME_DOMAIN')) return;
   for (const variable of ['RELAY_ACME_EMAIL', 'RELAY_ACME_AGREE', 'RELAY_ACME_STATE'] as const)
-    if (env.isSet(variable))
-      env.warnings.push({
-        event: 'setting_without_effect',
-        message: `${variable} has no effect because RELAY_ACME_DOMAIN is not set`,
-      });
+    env.warnUnused(variable, 'RELAY_ACME_DOMAIN is not set');
 }
 
 /** Wildcards and IP addresses are rejected: a listener can't prove the control of a wildcard. */

@@ -207,7 +207,9 @@ export class UsageView {
   #describe(range: UsagePeriodRange, series: UsageSeries, isKnown: boolean): void {
     const during = PERIOD_NAMES[range.period];
     const nothing = isKnown ? `No records in ${during}.` : 'No data yet.';
-    const records = `${formatCounted(series.totalRecords, 'record')} in ${during}, ${formatCount(series.transfers)} of them transfers, by ${range.by}`;
+    const transfers =
+      series.transfers === 1 ? '1 of them a transfer' : `${formatCount(series.transfers)} of them transfers`;
+    const records = `${formatCounted(series.totalRecords, 'record')} in ${during}, ${transfers}, by ${range.by}`;
     const bytes = `${formatBytes(series.totalBytes)} in ${during}, by ${range.by}`;
     const hint = `Finished transfers by ${range.by}, in UTC`;
     setText(byId('bytes-hint', HTMLElement), isKnown ? hint : PLACEHOLDER);

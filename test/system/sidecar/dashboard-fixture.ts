@@ -25,6 +25,7 @@ export interface DashboardFixtureOptions {
   readonly records?: readonly ValidRecord[] | null;
   /** If false, only the sidecar runs. */
   readonly withRelay?: boolean;
+  readonly relaySettings?: Readonly<Record<string, string>>;
   readonly browser?: BrowserContextOptions;
   /** Required by the sidecar; the browser sends it as the password. */
   readonly token?: string | undefined;
@@ -45,7 +46,13 @@ export interface DashboardFixture {
 /** Starts everything and waits until the page shows the first status. */
 export async function openDashboard(
   context: TestContext,
-  { records = [], withRelay = true, browser: browserOptions = {}, token }: DashboardFixtureOptions = {},
+  {
+    records = [],
+    withRelay = true,
+    relaySettings = {},
+    browser: browserOptions = {},
+    token,
+  }: DashboardFixtureOptions = {},
 ): Promise<DashboardFixture> {
   const directory = await scratch(context);
   const databasePath = join(directory, 'usage.sqlite');
@@ -53,6 +60,7 @@ export async function openDashboard(
   const [statusPort = 0, sidecarPort = 0] = await freePorts(2);
   const start = (): Promise<RelayProcess> =>
     startRelay(context, {
+      ...relaySettings,
       RELAY_USAGE_DB: databasePath,
       RELAY_STATUS_LISTEN: `tcp:${statusPort}:interface=127.0.0.1`,
     });

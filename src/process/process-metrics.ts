@@ -164,9 +164,15 @@ function addHeapSpaces(registry: Registry): void {
 function addActiveResources(registry: Registry): void {
   let requests = 0;
   addGauge(registry, 'nodejs_active_handles_total', 'Total number of active handles.', () => {
-    const names = process.getActiveResourcesInfo();
-    requests = names.filter((name) => ACTIVE_REQUEST.test(name)).length;
-    return names.filter((name) => !ACTIVE_TIMER.test(name)).length - requests;
+    let handles = 0;
+    requests = 0;
+    for (const name of process.getActiveResourcesInfo()) {
+      // Nearly all are connections, and the patterns are slower.
+      if (name === 'TCPSocketWrap') handles += 1;
+      else if (ACTIVE_REQUEST.test(name)) requests += 1;
+      else if (!ACTIVE_TIMER.test(name)) handles += 1;
+    }
+    return handles;
   });
   addGauge(registry, 'nodejs_active_requests_total', 'Total number of active requests.', () => requests);
 }

@@ -48,7 +48,7 @@ async function recordTexts(browser: BrowserPage): Promise<void> {
     const write = CanvasRenderingContext2D.prototype.fillText;
     window.texts = [];
     CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
-      window.texts.push(text);
+      if (this.canvas.closest('#usage')) window.texts.push(text);
       write.call(this, text, ...rest);
     };
   }`);
@@ -121,7 +121,8 @@ describe('a chart of the dashboard', { skip: NO_BROWSER }, () => {
   });
 
   test('has the labels of its period, even if the one before had as many bars', async (context) => {
-    const { browser } = await openDashboard(context, { records: generateYearOfRecords(3, 300) });
+    // Without records, the scales are the same, too.
+    const { browser } = await openDashboard(context);
     const startMs = Date.UTC(2031, 3, 1);
     const quota = {
       used_bytes: 0,

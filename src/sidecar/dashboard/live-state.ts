@@ -12,7 +12,7 @@ type ConnectionState =
   | { readonly kind: 'unreachable'; readonly reached: boolean; readonly problem: string };
 
 /** Each has its own colour and symbol. `good` is only for relays that refuse no clients. */
-type Tone = 'good' | 'warn' | 'quota' | 'drain' | 'bad';
+type Tone = 'good' | 'warn' | 'quota' | 'drain' | 'bad' | 'unknown';
 
 export interface Headline {
   readonly tone: Tone;
@@ -47,7 +47,7 @@ export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headlin
   const nowMs = Date.parse(now);
   switch (relay.state) {
     case 'serving':
-      return { tone: 'good', title: 'Serving clients', detail: describeService(relay), tabTitle: 'Serving' };
+      return describeService(relay);
     case 'refusing':
       return {
         tone: 'warn',
@@ -82,21 +82,33 @@ export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headlin
     default:
       // A newer relay may have states that this page does not know. They must not look good.
       return {
-        tone: 'warn',
-        title: 'The state of the relay is unknown to this page',
-        detail: 'The relay is newer than its sidecar.',
+        tone: 'unknown',
+        title: 'The state of the relay is unknown',
+        detail: 'The relay is newer than the sidecar.',
         tabTitle: 'Unknown',
       };
   }
 }
 
-function describeService({ version, refused_last_hour: refused }: RelayStatus): string {
+function describeService({ version, refused_last_hour: refused }: RelayStatus): Headline {
+  // Only relays before 1.0 have no version.
   if (version === '')
-    return 'This version of the relay does not report why and since when it refuses clients.';
+    return {
+      tone: 'unknown',
+      title: 'The relay is up',
+      detail: 'This version of the relay does not report whether it refuses clients.',
+      tabTitle: 'Up',
+    };
   const count = sum(Object.values(refused));
-  return count === 0
-    ? 'No client was refused in the last hour.'
-    : `No client is refused now; ${formatCount(count)} ${count === 1 ? 'was' : 'were'} in the last hour.`;
+  return {
+    tone: 'good',
+    title: 'Serving clients',
+    detail:
+      count === 0
+        ? 'No client was refused in the last hour.'
+        : `No client is refused now; ${formatCount(count)} ${count === 1 ? 'was' : 'were'} in the last hour.`,
+    tabTitle: 'Serving',
+  };
 }
 
 function describeRefusal({ refusing, limits }: RelayStatus, nowMs: number): string {

@@ -21,6 +21,7 @@ export const EXAMPLE_NAMES = [
   'draining',
   'down',
   'warnings',
+  'older',
 ] as const;
 
 export type ExampleName = (typeof EXAMPLE_NAMES)[number];
@@ -47,13 +48,13 @@ function servingRelay(nowMs: number): RelayStatus {
     pairs,
     waiting: 6,
     limits: { connections: 4000, waiting: 2000 },
-    relayed_bytes: 648 * GB,
+    relayed_bytes: 287 * GB,
     bytes_per_second: rateOf(0),
     refused: { connections: 0, waiting: 0, address: 17, quota: 0, shutdown: 3 },
     refused_last_hour: { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 },
     quota: {
-      used_bytes: 1.31 * TB,
-      limit_bytes: 2 * TB,
+      used_bytes: 512 * GB,
+      limit_bytes: TB,
       period_started: iso(periodStartedMs),
       counts_since: iso(periodStartedMs),
       resets: iso(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1)),
@@ -78,7 +79,7 @@ function exampleTransfers(dice: Dice, count: number): ExampleTransfer[] {
   return Array.from({ length: count }, () => ({
     startedSecondsAgo: dice.between(0, 4800),
     seconds: 45 + dice.size(1500),
-    bytesPerSecond: 80_000 + dice.size(8_000_000),
+    bytesPerSecond: 15_000 + dice.size(1_300_000),
   }));
 }
 
@@ -123,15 +124,15 @@ function toLive(nowMs: number, relay: LiveStatus['relay']): LiveStatus {
   return {
     now: iso(nowMs),
     relay,
-    database: { state: 'ok', bytes: 48_200_000, modified: iso(nowMs - 3000) },
+    database: { state: 'ok', bytes: 12_100_000, modified: iso(nowMs - 3000) },
     snapshots: {
       count: 48,
       newest: {
         name: 'usage-20261123T061700Z.sqlite',
         time: iso(takenMs),
-        bytes: 47_200_000,
+        bytes: 11_900_000,
         sha256: 'c0ffee'.padEnd(64, '0'),
-        rows: 412_386,
+        rows: 171_204,
       },
       problem: null,
       next: iso(takenMs + HOUR_MS),
@@ -259,10 +260,22 @@ export function dashboardExamples(nowMs: number): Readonly<Record<ExampleName, D
         warnings: [
           {
             event: 'snapshot_failed',
-            message: 'the last snapshot failed: /snapshots has 12 MB left, and the database has 48 MB',
+            message: 'the last snapshot failed: /snapshots has 4 MB left, and the database has 12.1 MB',
           },
         ],
       },
+      history,
+    },
+    older: {
+      live: toLive(nowMs, {
+        ...relay,
+        version: '',
+        host: '',
+        connections: 2 * relay.pairs + relay.waiting,
+        limits: { connections: null, waiting: null },
+        quota: null,
+        certificates: [],
+      }),
       history,
     },
   };

@@ -32,6 +32,7 @@ const HEADLINES: Readonly<Record<ExampleName, readonly [tone: string, title: Reg
   draining: ['drain', /^Draining before it stops$/u, /can finish/u],
   down: ['bad', /^The relay is down$/u, /\(ECONNREFUSED\)\. Down since \d\d:\d\d UTC\.$/u],
   warnings: ['good', /^Serving clients$/u, /^No client was refused/u],
+  older: ['unknown', /^The relay is up$/u, /does not report/u],
 };
 
 /** Runs in the page: texts that their card or the page cuts off, or that leave it. */

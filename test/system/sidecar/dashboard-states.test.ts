@@ -1,12 +1,35 @@
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 import { describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { NO_BROWSER } from '../../support/browser.ts';
+import { BrowserPage, NO_BROWSER } from '../../support/browser.ts';
+import { handshake, newToken } from '../../support/bytes.ts';
+import { listening } from '../../support/listening.ts';
+import type { RelayProcess } from '../../support/relay-process.ts';
+import { startSidecar as startSidecarAlone } from '../../support/sidecar-fixture.ts';
 import { openDashboard, generateYearOfRecords } from './dashboard-fixture.ts';
 
 /** Errors except failed requests, which Chromium logs even if the page handles them. */
 function withoutFailedRequests(errors: readonly string[]): string[] {
   return errors.filter((error) => !error.startsWith('Failed to load resource'));
+}
+
+function toneOf(browser: BrowserPage): Promise<string> {
+  return browser.ask(`document.querySelector('#status').dataset.tone`);
+}
+
+/** A client that stays until the test ends. */
+function connectUntilEnd(context: TestContext, relay: RelayProcess | null, line = ''): Socket {
+  const socket = connect(relay?.port('raw') ?? 0, '127.0.0.1');
+  // The relay rejects some of them.
+  socket.on('error', () => undefined);
+  socket.resume();
+  context.after(() => socket.destroy());
+  if (line !== '') socket.write(line);
+  return socket;
 }
 
 describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
@@ -33,6 +56,85 @@ describe('the dashboard shows the correct state', { skip: NO_BROWSER }, () => {
     await browser.untilText('#headline', 'Serving clients');
     assert.equal(await browser.page.locator('#now-stale').isVisible(), false);
     assert.deepEqual(withoutFailedRequests(browser.errors), []);
+  });
+
+  test('when a limit refuses clients', async (context) => {
+    const { browser, relay } = await openDashboard(context, {
+      relaySettings: { RELAY_MAX_CONNECTIONS: '2' },
+    });
+    await browser.untilText('#headline', 'Serving clients');
+    for (let count = 0; count < 4; count += 1) connectUntilEnd(context, relay);
+    await browser.untilText('#headline', 'Serving, but refusing some clients');
+    assert.equal(await toneOf(browser), 'warn');
+    assert.match(
+      await browser.text('#headline-detail'),
+      /^All 2 connections are in use, since \d\d:\d\d UTC\. RELAY_MAX_CONNECTIONS sets the limit\.$/u,
+    );
+    assert.match(await browser.page.title(), /^Refusing · /u);
+    assert.equal(await browser.text('#connections'), '2 of 2');
+    assert.equal(await browser.value('#refused'), 2);
+    assert.equal(await browser.text('#refused-detail'), 'all connections in use\n2');
+    assert.deepEqual(browser.errors, []);
+  });
+
+  test('when the quota is used up', async (context) => {
+    const { browser, relay } = await openDashboard(context, {
+      relaySettings: { RELAY_QUOTA: '10kB/day', RELAY_MAX_CONNECTIONS: '10' },
+    });
+    await browser.untilText('#headline', 'Serving clients');
+    assert.equal(await browser.text('#quota'), '0 B of 10 kB');
+    // The quota counts since less than an hour.
+    assert.match(await browser.text('#quota-detail'), /^0 % used\. Reset at 00:00 UTC\.$/u);
+    const line = handshake(newToken());
+    connectUntilEnd(context, relay, line);
+    connectUntilEnd(context, relay, line).write(Buffer.alloc(20_000));
+    await browser.untilText('#headline', 'Quota used up until 00:00 UTC');
+    assert.equal(await toneOf(browser), 'quota');
+    assert.match(await browser.text('#quota-detail'), /^Used up\. Reset at 00:00 UTC\.$/u);
+    assert.deepEqual(browser.errors, []);
+  });
+
+  test('when the relay drains', async (context) => {
+    const { browser, relay } = await openDashboard(context);
+    const line = handshake(newToken());
+    const clients = [connectUntilEnd(context, relay, line), connectUntilEnd(context, relay, line)];
+    await browser.until(`Number(document.querySelector('#pairs data')?.value) === 1`);
+    relay?.kill('SIGTERM');
+    await browser.untilText('#headline', 'Draining before it stops');
+    assert.equal(await toneOf(browser), 'drain');
+    for (const client of clients) client.destroy();
+    await browser.untilText('#headline', 'The relay is down');
+    assert.equal(await toneOf(browser), 'bad');
+  });
+
+  test('with a warning for each problem', async (context) => {
+    const { browser } = await openDashboard(context, { relaySettings: { RELAY_QUTOA: '1TB/month' } });
+    await browser.untilText('#warnings-title', '1 warning');
+    assert.match(await browser.text('#warnings-list'), /RELAY_QUTOA.*RELAY_QUOTA.* unknown_variable$/u);
+    assert.equal(await toneOf(browser), 'good');
+  });
+
+  test('of a relay of an older version', async (context) => {
+    const started = new Date(Date.now() - 90_000).toISOString();
+    const numbers = { uptime_seconds: 90, pairs: 1, waiting: 2, relayed_bytes: 3000, bytes_per_second: 40 };
+    const relay = createServer((_request, response) =>
+      response.end(JSON.stringify({ started, draining: false, ...numbers })),
+    );
+    const { url } = await startSidecarAlone(context, [], {
+      SIDECAR_RELAY_STATUS: `http://127.0.0.1:${await listening(context, relay)}`,
+    });
+    const browser = await BrowserPage.open(context, url);
+    await browser.untilText('#headline', 'The relay is up');
+    assert.match(await browser.text('#headline-detail'), /^This version of the relay does not report/u);
+    assert.equal(await toneOf(browser), 'unknown');
+    assert.equal(await browser.value('#pairs'), 1);
+    assert.equal(await browser.value('#waiting'), 2);
+    assert.equal(await browser.text('#refused'), '–');
+    assert.equal(await browser.page.locator('#quota-tile').isVisible(), false);
+    assert.equal(await browser.page.locator('#connections-track').isVisible(), false);
+    assert.equal(await browser.page.locator('#warnings').isVisible(), false);
+    assert.equal(await browser.text('#host'), new URL(url).host);
+    assert.deepEqual(browser.errors, []);
   });
 
   test('when there was never a relay', async (context) => {

@@ -87,7 +87,7 @@ describe('the headline of the dashboard', () => {
   test('does not call a state good that it does not know', () => {
     // From a newer relay.
     const unknown = Object.assign({ ...UP }, { state: 'hibernating' });
-    assert.equal(headlineOf(unknown).tone, 'warn');
+    assert.equal(headlineOf(unknown).tone, 'unknown');
   });
 
   test('mentions earlier refusals', () => {
@@ -100,7 +100,9 @@ describe('the headline of the dashboard', () => {
   });
 
   test('makes no claim about refusals that an older relay does not report', () => {
-    assert.match(headlineOf({ ...UP, version: '' }).detail, /does not report/u);
+    const { tone, detail } = headlineOf({ ...UP, version: '' });
+    assert.equal(tone, 'unknown');
+    assert.match(detail, /does not report/u);
   });
 
   const refusals: readonly (readonly [relay: Partial<RelayStatus>, detail: string])[] = [

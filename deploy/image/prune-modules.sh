@@ -16,6 +16,12 @@ find . -name binding.gyp -delete
 # Browsers load these two files; Node loads none of the others.
 find uplot/dist -type f ! -name uPlot.esm.js ! -name uPlot.min.css -delete
 
+# acme-client requires the CommonJS builds of its dependencies for Node.
+find axios/dist -type f ! -path '*/node/*' -delete
+rm -r axios/lib node-forge/dist node-forge/flash tsyringe/dist/esm* reflect-metadata/ReflectLite.js reflect-metadata/ReflectNoConflict.js
+rm @peculiar/x509/build/x509.js
+find @peculiar asn1js pvtsutils pvutils \( -path '*/build/es2015/*' -o -path '*/build/esm/*' -o -name '*.es.js' \) -delete
+
 # Every file exists twice; prom-client requires the CommonJS one.
 find @opentelemetry/api -name '*.mjs' -delete
 

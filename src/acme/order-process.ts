@@ -121,9 +121,7 @@ async function present(challenge: Challenge): Promise<void> {
 async function order(task: OrderTask): Promise<OrderReport> {
   const { directoryUrl, email, domains, accountKey } = task;
   const client = new Client({ directoryUrl, accountKey, ...POLLING });
-  const contact = email === null ? {} : { contact: [`mailto:${email}`] };
-  // Finds the account if the CA has one for this key.
-  await client.createAccount({ termsOfServiceAgreed: true, ...contact });
+  await openAccount(client, email === null ? {} : { contact: [`mailto:${email}`] });
   const identifiers = domains.map((value) => ({ type: 'dns', value }));
   const created = await client.createOrder({ identifiers });
   for (const authorization of await client.getAuthorizations(created))
@@ -132,6 +130,17 @@ async function order(task: OrderTask): Promise<OrderReport> {
   const [, csr] = await crypto.createCsr({ altNames: [...domains] }, key);
   const chain = await client.getCertificate(await client.finalizeOrder(created, csr));
   return { kind: 'issued', issued: { chain, key: key.toString() } };
+}
+
+/** Finds the account of the key at the CA, or creates it. */
+async function openAccount(client: Client, contact: { readonly contact?: string[] }): Promise<void> {
+  try {
+    await client.createAccount({ onlyReturnExisting: true });
+    if (contact.contact !== undefined) await client.updateAccount(contact);
+  } catch (error) {
+    if (lastFailure?.problem !== 'accountDoesNotExist') throw error;
+    await client.createAccount({ termsOfServiceAgreed: true, ...contact });
+  }
 }
 
 /** Proves to the CA that this relay controls a domain. */

@@ -52,15 +52,14 @@ export class StateDirectory {
   }
 
   /**
-   * Creates the directory if there is none.
+   * Creates the directory if there is none, but not those above it.
    *
    * @throws AcmeStateError
    */
   static async open(config: AcmeConfig): Promise<StateDirectory> {
     const path = config.statePath;
     try {
-      const created = await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
-      if (created !== undefined) await chmod(path, DIRECTORY_MODE);
+      await createDirectory(path);
       await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
       return new StateDirectory(config);
     } catch (error) {
@@ -168,5 +167,15 @@ export class StateDirectory {
 
   async #write(name: string, value: object): Promise<void> {
     await replaceDurably(join(this.#path, name), `${JSON.stringify(value, null, 2)}\n`, FILE_MODE);
+  }
+}
+
+async function createDirectory(path: string): Promise<void> {
+  try {
+    // With `recursive`, Node.js never returns if the file system answers ENOENT, like /proc.
+    await mkdir(path, { mode: DIRECTORY_MODE });
+    await chmod(path, DIRECTORY_MODE);
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw error;
   }
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { COMPOSE_MARKER } from '../../src/config/deployment.ts';
+import packageJson from '../../package.json' with { type: 'json' };
 import { RELAY_DEFAULTS, readRelayConfig } from '../../src/config/relay-config.ts';
 import { readSidecarConfig } from '../../src/config/sidecar-config.ts';
 import { CertificateDirectory } from '../support/certificate-directory.ts';
@@ -96,6 +97,17 @@ describe('the README', () => {
     ok(commands.length >= 5, `${commands.length} commands`);
     for (const command of commands) match(command, / \$IMAGE(?: |$)/u);
     ok(README.indexOf(code) < README.indexOf('docker run'));
+  });
+
+  test('and the other pages state the required version of Node.js, the same as package.json', () => {
+    const required = packageJson.devEngines.runtime.version.replace('>=', '');
+    for (const page of ['README.md', 'deploy/systemd/README.md']) {
+      const text = readFileSync(join(ROOT, page), 'utf8');
+      const versions = [...text.matchAll(/\bNode(?:\.js)? (\d[\d.]*)\*{0,2} or newer/gu)].map(
+        ([, version]) => version,
+      );
+      deepEqual(versions, [required], page);
+    }
   });
 
   test('links to files and headings that exist', () => {

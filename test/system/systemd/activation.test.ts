@@ -15,6 +15,7 @@ import { UNITS, environmentOf } from './units.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 const SERVICE = 'transit-relay.service';
+const SIDECAR = 'transit-relay-sidecar.service';
 const OK = 'ok\n';
 
 /** More than one read. */
@@ -144,7 +145,25 @@ describe(
   },
 );
 
-describe('the system call filter of the unit', { skip: withoutFilter ?? false }, () => {
+describe('the system call filter of the units', { skip: withoutFilter ?? false }, () => {
+  test('lets the sidecar run, which lowers its priority', async (context) => {
+    const directory = await scratch(context);
+    const filter = [PYTHON, join(ROOT, 'test', 'support', 'seccomp.py'), 'unit', join(UNITS, SIDECAR), '--'];
+    const settings = {
+      PATH: process.env['PATH'],
+      NODE_COMPILE_CACHE: join(directory, 'cache'),
+      SIDECAR_LISTEN: 'tcp:0:interface=127.0.0.1',
+      SIDECAR_USAGE_DB: join(directory, 'usage.sqlite'),
+      SIDECAR_SNAPSHOT_DIR: join(directory, 'snapshots'),
+    };
+    const env = { ...environmentOf(SIDECAR), ...settings };
+    await using sidecar = new Program(
+      [...filter, process.execPath, join(ROOT, 'src', 'sidecar', 'main.ts')],
+      { env },
+    );
+    await sidecar.waitForOutput(/"role":"sidecar"/u);
+  });
+
   test('rejects unneeded system calls with an error', async () => {
     const program = `
       const { networkInterfaces, setPriority } = require('node:os');

@@ -1,16 +1,22 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { RelayConfig } from '../../../src/config/relay-config.ts';
 import { readRelayConfig } from '../../../src/config/relay-config.ts';
+import { readSidecarConfig } from '../../../src/config/sidecar-config.ts';
+import type { SidecarConfig } from '../../../src/config/sidecar-config.ts';
 import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
 import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from './units.ts';
 
+const ROOT = join(import.meta.dirname, '..', '..', '..');
+
 const SERVICE = 'transit-relay.service';
+const SIDECAR = 'transit-relay-sidecar.service';
+const SERVICES = [SERVICE, SIDECAR];
 const SOCKET = 'transit-relay.socket';
 
 /** In tenths, from 0 to 100: Debian's web servers have 92. */
@@ -34,27 +40,55 @@ function configOf(environment: Readonly<Record<string, string>>): RelayConfig {
   return read.config;
 }
 
+function sidecarConfigOf(environment: Readonly<Record<string, string>>): SidecarConfig {
+  const read = readSidecarConfig(environment);
+  deepEqual(read.warnings, []);
+  ok(read.kind === 'ok', JSON.stringify(read));
+  return read.config;
+}
+
 describe('the systemd units', () => {
   test('contain only settings that systemd knows', { skip }, async (context) => {
     const directory = await scratch(context);
-    for (const unit of [SERVICE, SOCKET]) {
+    const files = [...SERVICES, SOCKET].map((unit) => join(directory, unit));
+    for (const unit of [...SERVICES, SOCKET]) {
       const text = readFileSync(join(UNITS, unit), 'utf8');
       // It checks that the program exists; ours is in another directory.
       writeFileSync(join(directory, unit), text.replace('ExecStart=node ', `ExecStart=${process.execPath} `));
     }
-    equal(analyze('verify', '--man=no', join(directory, SERVICE), join(directory, SOCKET)), '');
+    equal(analyze('verify', '--man=no', ...files), '');
   });
 
-  test('restrict the relay to what it needs', { skip }, () => {
-    equal(analyze('security', '--offline=true', `--threshold=${MAX_EXPOSURE}`, join(UNITS, SERVICE)), '');
-  });
+  for (const service of SERVICES) {
+    test(`restrict ${service} to what it needs`, { skip }, () => {
+      equal(analyze('security', '--offline=true', `--threshold=${MAX_EXPOSURE}`, join(UNITS, service)), '');
+    });
+
+    test(`start the program of ${service} directly, without a wrapper, with the Node.js of the packages if there is one`, () => {
+      const program = service === SERVICE ? 'src/main.ts' : 'src/sidecar/main.ts';
+      const requireNode = './src/process/require-node.cjs';
+      deepEqual(valuesOf(service, 'ExecStart'), [`node --require ${requireNode} ${program}`]);
+      deepEqual(valuesOf(service, 'WorkingDirectory'), ['/opt/transit-relay']);
+      for (const file of [requireNode, program]) ok(existsSync(join(ROOT, file)), file);
+      deepEqual(valuesOf(service, 'ExecSearchPath'), [
+        '/opt/transit-relay/node_modules/.bin:/usr/local/bin:/usr/bin',
+      ]);
+    });
+
+    test(`restart ${service}, except after an error that a restart does not change`, () => {
+      deepEqual(valuesOf(service, 'Restart'), ['on-failure']);
+      deepEqual(valuesOf(service, 'RestartPreventExitStatus'), ['78 203']);
+    });
+
+    test(`contain each setting of ${service} once`, () => {
+      const names = settingsOf(service).map(([name]) => name);
+      const repeated = names.filter((name, index) => names.indexOf(name) !== index);
+      deepEqual(new Set(repeated), new Set(['Environment', 'SystemCallFilter']));
+    });
+  }
 
   test('allow V8 to write machine code', () => {
-    deepEqual(valuesOf(SERVICE, 'MemoryDenyWriteExecute'), []);
-  });
-
-  test('start the program directly, without a wrapper', () => {
-    deepEqual(valuesOf(SERVICE, 'ExecStart'), ['node src/main.ts']);
+    for (const service of SERVICES) deepEqual(valuesOf(service, 'MemoryDenyWriteExecute'), []);
   });
 
   test('leave enough time for a drain', () => {
@@ -62,11 +96,6 @@ describe('the systemd units', () => {
     const stopMs = Number(valuesOf(SERVICE, 'TimeoutStopSec')[0]) * 1000;
     ok(stopMs >= drain.delayMs + drain.timeoutMs + 10_000, `${stopMs} ms`);
     deepEqual(valuesOf(SERVICE, 'KillMode'), ['mixed']);
-  });
-
-  test('restart the relay, except after a configuration error', () => {
-    deepEqual(valuesOf(SERVICE, 'Restart'), ['on-failure']);
-    deepEqual(valuesOf(SERVICE, 'RestartPreventExitStatus'), ['78']);
   });
 
   test('have a valid configuration, with a socket for each endpoint', () => {
@@ -87,10 +116,29 @@ describe('the systemd units', () => {
     ok(examples.some(([variable]) => variable === 'RELAY_LISTEN'));
   });
 
-  test('contain each setting once', () => {
-    const names = settingsOf(SERVICE).map(([name]) => name);
-    const repeated = names.filter((name, index) => names.indexOf(name) !== index);
-    deepEqual(new Set(repeated), new Set(['Environment', 'SystemCallFilter']));
+  test('give the sidecar the database and the status port of the relay', () => {
+    const environment = environmentOf(SIDECAR);
+    const config = sidecarConfigOf(environment);
+    equal(config.usageDatabasePath, environmentOf(SERVICE)['RELAY_USAGE_DB']);
+    const [status] = configOf(environmentOf(SERVICE)).listen.status;
+    ok(status?.kind === 'tcp');
+    equal(config.relayStatusUrl, `http://127.0.0.1:${status.port}`);
+    deepEqual(valuesOf(SIDECAR, 'SupplementaryGroups'), valuesOf(SERVICE, 'Group'));
+    const examples = examplesOf('transit-relay-sidecar.env');
+    ok(examples.length >= 5);
+    for (const [variable, value] of examples) sidecarConfigOf({ ...environment, [variable]: value });
+  });
+
+  test('have an example of each variable that their README names', () => {
+    const readme = readFileSync(join(UNITS, 'README.md'), 'utf8');
+    const named = new Set(readme.match(/\b(?:RELAY|SIDECAR)_[A-Z_]+\b/gu));
+    ok(named.size >= 3);
+    const files = ['transit-relay.env', 'transit-relay-sidecar.env'];
+    const examples = new Set(files.flatMap(examplesOf).map(([variable]) => variable));
+    deepEqual(
+      [...named].filter((variable) => !examples.has(variable)),
+      [],
+    );
   });
 });
 

@@ -78,6 +78,7 @@ export const MAY_USE_PROCESS: ReadonlySet<string> = new Set([
   'cli/config.ts',
   'transport/uv-handle.ts',
   'process/process-metrics.ts',
+  'process/require-node.cjs',
   'process/version.ts',
   'process/unused-exports.ts',
 ]);

@@ -55,5 +55,5 @@ function problemOf(code: string, certificate: PeerCertificate, { host }: Target)
 
 function namesOf({ subjectaltname = '', subject }: PeerCertificate): string {
   const names = subjectaltname.replaceAll(/(?:DNS|IP Address):/gu, '');
-  return printable(names === '' ? String(subject?.CN ?? 'nobody') : names);
+  return printable(names === '' ? String(subject?.CN ?? 'no name') : names);
 }

@@ -301,8 +301,8 @@ describe('transit-relay check of a relay that rejects clients', () => {
     // The relay listens for the partner of this one.
     const waiting = await connect();
     await waiting.send(handshake(newToken(), SIDE_A));
-    const metrics = `http://127.0.0.1:${relay.port('status')}/metrics`;
-    await until(async () => (await scrape(metrics)).get('transit_relay_connections_waiting') === 1);
+    const status = `http://127.0.0.1:${relay.port('status')}`;
+    await until(async () => (await scrape(status)).get('transit_relay_connections_waiting') === 1);
     relay.kill('SIGTERM');
     await relay.waitForLog(/"msg":"draining"/u);
     await fails([...SIZE, `127.0.0.1:${relay.port('raw')}`], /the answer is "shutting down"/u);

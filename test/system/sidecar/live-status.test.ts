@@ -431,6 +431,7 @@ describe('the relay client', () => {
       ['a web page', serveBytes(context, 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>')],
       ['the clients’ own port', serveBytes(context, 'bad handshake\n')],
       ['a redirect', serveBytes(context, 'HTTP/1.1 302 Found\r\nLocation: /other\r\n\r\n')],
+      ['a redirect with an answer', serve(context, answering(302, { ...STATUS, ok: true, problem: null }))],
       ['null', serve(context, answering(200, null))],
       ['an endless answer', serve(context, (_request, response) => sendEndlessly(response))],
       ['a list', serve(context, answering(200, [STATUS]))],

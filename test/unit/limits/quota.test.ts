@@ -299,6 +299,11 @@ describe('the time that a quota covers', () => {
     const second = ['2026-04-01T00:00:00.000Z', '2026-04-01T00:00:00.000Z'];
     assert.deepEqual(times(fixture), second);
     assert.deepEqual(times(fixture.restart('2026-04-03')), second);
+    // By another reset day this period began before.
+    assert.deepEqual(times(fixture.restart('2026-04-03', { resetDay: 15 })), [
+      '2026-03-15T00:00:00.000Z',
+      '2026-04-01T00:00:00.000Z',
+    ]);
   });
 
   test('is the whole period after a restart in a later period', () => {

@@ -98,8 +98,7 @@ describe('the state of a relay', () => {
     const first = await relay.statusWhere(({ refusing }) => refusing !== null);
     assert.deepEqual([first.refusing?.reason, first.refusing?.variable], ['waiting', 'RELAY_MAX_WAITING']);
     await relay.statusWhere(({ connections }) => connections === 1);
-    await relay.connect('tcp');
-    await relay.connect('tcp');
+    const silent = [await relay.connect('tcp'), await relay.connect('tcp')];
     await relay.statusWhere(({ connections }) => connections === 3);
     for (let client = 0; client < 2; client += 1) assert.equal(await rejectedReply(relay), BUSY);
     await relay.statusWhere(({ refusing }) => refusing?.reason === 'connections');
@@ -107,6 +106,10 @@ describe('the state of a relay', () => {
       (await relay.check('transfer')).report.problem,
       'clients are rejected: connection limit reached (RELAY_MAX_CONNECTIONS=3)',
     );
+    for (const client of silent) client.destroy();
+    await relay.statusWhere(({ connections }) => connections === 1);
+    for (let client = 0; client < 2; client += 1) assert.equal(await rejectedReply(relay), BUSY);
+    await relay.statusWhere(({ refusing }) => refusing?.reason === 'waiting');
   });
 
   const addressLimits = [

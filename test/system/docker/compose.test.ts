@@ -79,7 +79,7 @@ describe('docker-compose.yml', { skip: withoutDocker, concurrency: TESTS_AT_A_TI
     const sidecar = `http://127.0.0.1:${await (await project.container('sidecar')).port(4004)}`;
     const page = await fetch(sidecar);
     match(page.headers.get('content-type') ?? '', /^text\/html/u);
-    await untilLive(sidecar, /"relay":\{.*"relayed_bytes":200000.*"state":"up"/u);
+    await untilLive(sidecar, /"relay":\{.*"state":"serving".*"relayed_bytes":200000\b/u);
   });
 
   test('publishes the sidecar on loopback only, and the status port not at all', async () => {
@@ -248,7 +248,7 @@ SIDECAR_SNAPSHOT_KEPT=3
     const pair = await pairAt({ tcpPort, websocketPort }, ['websocket', 'tcp']);
     await pair.exchange(30_000);
     await pair[Symbol.asyncDispose]();
-    await untilLive(`http://127.0.0.1:${sidecarPort}`, /"relayed_bytes":60000.*"state":"up"/u);
+    await untilLive(`http://127.0.0.1:${sidecarPort}`, /"state":"serving".*"relayed_bytes":60000\b/u);
     const log = `${await (await project.container('relay')).logs()}${await (await project.container('sidecar')).logs()}`;
     match(log, new RegExp(`"status","endpoint":"tcp:${statusPort}:interface=127.0.0.1"`, 'u'));
     match(log, new RegExp(`"sidecar","endpoint":"tcp:${sidecarPort}:interface=127.0.0.1"`, 'u'));

@@ -17,6 +17,15 @@ const LOG_EVERY_FAILURES = 12;
 /** The shortest time between two log lines about suppressed records, in milliseconds. */
 const LOG_SUPPRESSED_INTERVAL_MS = 60_000;
 
+/** The shortest time between two log lines about a shared database, in milliseconds. */
+const LOG_SHARED_INTERVAL_MS = 3_600_000;
+
+/** A relay writes its row `current` twice a minute or more often. In milliseconds. */
+const SHARED_WARNING_MS = 120_000;
+
+const SHARED_DATABASE =
+  'another relay writes to the same usage database, and the states and quotas of both are wrong; give each its own RELAY_USAGE_DB';
+
 /** Usage records since the start. */
 interface RecordCounts {
   readonly written: number;
@@ -35,12 +44,14 @@ export class RelayUsage {
   #database: SqliteSink | null = null;
   readonly #warnings: Warnings;
   #databaseProblem: string | null = null;
+  readonly #sharedThrottle: LogThrottle;
 
   /** @param clock milliseconds of a monotonic clock */
   constructor(recorder: UsageRecorder, log: Log, warnings: Warnings, clock: () => number) {
     this.#recorder = recorder;
     this.#warnings = warnings;
     this.#log = log;
+    this.#sharedThrottle = new LogThrottle(LOG_SHARED_INTERVAL_MS, clock);
     const throttle = new LogThrottle(LOG_SUPPRESSED_INTERVAL_MS, clock);
     this.#limiter = new RecordLimiter(clock, () =>
       throttle.log((count) =>
@@ -172,6 +183,10 @@ export class RelayUsage {
           { event: 'usage_database_wal_grows', seconds: notice.seconds, bytes: notice.bytes },
           'usage database write-ahead log keeps growing: a program has kept a read transaction open',
         );
+        break;
+      case 'shared':
+        this.#warnings.raise('usage_database_shared', SHARED_DATABASE, { forMs: SHARED_WARNING_MS });
+        this.#sharedThrottle.log(() => this.#log.warn({ event: 'usage_database_shared' }, SHARED_DATABASE));
         break;
       case 'wal truncated':
         this.#warnings.clear('usage_database_wal_grows');

@@ -25,11 +25,13 @@ export type DatabaseRequest =
  * - `rollback journal`: there is no write-ahead log, because the file system does not support shared memory
  * - `wal blocked`: readers have blocked the truncation of the write-ahead log for this time; it has this size
  * - `wal truncated`: after `wal blocked`, the log is small again
+ * - `shared`: another relay has written its row `current` since the last write
  */
 export type DatabaseNotice =
   | { readonly kind: 'rollback journal' }
   | { readonly kind: 'wal blocked'; readonly seconds: number; readonly bytes: number }
-  | { readonly kind: 'wal truncated' };
+  | { readonly kind: 'wal truncated' }
+  | { readonly kind: 'shared' };
 
 /**
  * - `done`: the request is on disk
@@ -79,6 +81,8 @@ interface OpenDatabase {
   readonly walIdentity: string;
   readonly truncation: WalTruncation;
   readonly insertUsage: Statement<[UsageRecord]>;
+  /** Start times of the relays whose rows are there. */
+  readonly selectRebooted: Statement<[], { readonly rebooted: number }>;
   readonly clearCurrent: Statement<[]>;
   readonly insertCurrent: Statement<[CurrentUsage]>;
 }
@@ -98,6 +102,8 @@ export class UsageDatabase {
   readonly #truncation: WalTruncationOptions;
   #opened: OpenDatabase | null = null;
   #notices: DatabaseNotice[] = [];
+  /** The row `current` that was written last. */
+  #current: { readonly database: Database.Database; readonly rebooted: number } | null = null;
   /** Cached, so that repeated failures with the same code are diagnosed once. */
   #lockDiagnosis: { readonly code: string; readonly reason: string | null } | null = null;
 
@@ -138,13 +144,20 @@ export class UsageDatabase {
 
   #write(records: readonly UsageRecord[], current: CurrentUsage): void {
     const opened = this.#open();
-    const { handle, insertUsage, clearCurrent, insertCurrent } = opened;
+    const { handle, insertUsage, selectRebooted, clearCurrent, insertCurrent } = opened;
+    let isShared = false;
     const writeAll = handle.transaction(() => {
       for (const record of records) insertUsage.run(record);
+      // A file that was just opened may have the row of an earlier relay.
+      isShared =
+        this.#current?.database === handle &&
+        selectRebooted.all().some(({ rebooted }) => rebooted !== this.#current?.rebooted);
       clearCurrent.run();
       insertCurrent.run(current);
     });
     writeAll.immediate();
+    this.#current = { database: handle, rebooted: current.rebooted };
+    if (isShared) this.#notices.push({ kind: 'shared' });
     this.#truncateWal(opened);
   }
 
@@ -175,6 +188,7 @@ export class UsageDatabase {
         walIdentity: readFileIdentity(this.#walPath),
         truncation: new WalTruncation(this.#truncation),
         insertUsage: handle.prepare(INSERT_USAGE),
+        selectRebooted: handle.prepare('SELECT rebooted FROM current'),
         clearCurrent: handle.prepare('DELETE FROM current'),
         insertCurrent: handle.prepare(INSERT_CURRENT),
       };

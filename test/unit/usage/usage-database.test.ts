@@ -329,3 +329,34 @@ describe('without shared memory, which a write-ahead log needs,', () => {
 function versionsOf(path: string): number[] {
   return [...readFileSync(path).subarray(18, 20)];
 }
+
+describe('a database to which another relay writes', () => {
+  const SHARED = { kind: 'done', notices: [{ kind: 'shared' }] };
+
+  /** Writes the state of a relay that started at this time. */
+  const writeTo = (database: UsageDatabase, rebooted: number): DatabaseResponse =>
+    database.handle({ kind: 'write', records: [], current: { ...CURRENT, rebooted } });
+
+  test('is reported by both with their next write', async (context) => {
+    const path = join(await scratch(context), 'usage.sqlite');
+    const [one, other] = [new UsageDatabase(path), new UsageDatabase(path)];
+    context.after(() => [one, other].map((database) => database.handle({ kind: 'close' })));
+    assert.deepEqual(writeTo(one, 1.25), DONE);
+    assert.deepEqual(writeTo(one, 1.25), DONE);
+    assert.deepEqual(writeTo(other, 2.5), DONE);
+    assert.deepEqual(writeTo(one, 1.25), SHARED);
+    assert.deepEqual(writeTo(one, 1.25), DONE);
+    assert.deepEqual(writeTo(other, 2.5), SHARED);
+  });
+
+  test('is not reported after a restart, or if the file was replaced', async (context) => {
+    const { path, movedPath, write } = await openDatabase(context);
+    const previous = new UsageDatabase(movedPath);
+    writeTo(previous, 7);
+    previous.handle({ kind: 'close' });
+    assert.deepEqual(write(1), DONE);
+    rmSync(path);
+    renameSync(movedPath, path);
+    assert.deepEqual(write(1), DONE);
+  });
+});

@@ -77,6 +77,21 @@ export function correctRetention(text: string): Correction {
   return written(days === undefined ? null : `${Number(number) * days}d`);
 }
 
+/** Corrects the log level of another program, like `warning` or `off`. */
+export function correctLogLevel(text: string): Correction {
+  return written(LOG_LEVELS.get(text.toLowerCase()) ?? null);
+}
+
+const LOG_LEVELS: ReadonlyMap<string, string> = new Map([
+  ['verbose', 'debug'],
+  ['notice', 'info'],
+  ['warning', 'warn'],
+  ['err', 'error'],
+  ['critical', 'fatal'],
+  ['none', 'silent'],
+  ['off', 'silent'],
+]);
+
 /** Units of retention times, in days. */
 const LONG_UNITS: ReadonlyMap<string, number> = new Map([
   ['d', 1],

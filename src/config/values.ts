@@ -1,6 +1,7 @@
 import {
   correctCountRate,
   correctDuration,
+  correctLogLevel,
   correctQuota,
   correctRate,
   correctRetention,
@@ -81,6 +82,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const toLogLevel = parser(
   `one of ${LOG_LEVELS.join(', ')}`,
   (text) => LOG_LEVELS.find((level) => level === text.toLowerCase()) ?? null,
+  correctLogLevel,
 );
 
 const MAX_COUNT = 999_999_999;

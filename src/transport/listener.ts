@@ -35,6 +35,12 @@ const BIND_ERROR_REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
 };
 
+/** The default of net.ipv4.ip_unprivileged_port_start. */
+const FIRST_FREE_PORT = 1024;
+
+const PRIVILEGED_PORT_HINT =
+  '; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd, or a container port that Docker publishes as this one';
+
 /** The same for an inherited socket. */
 const INHERITED_ERROR_REASONS: Readonly<Record<string, string>> = {
   EEXIST: 'another endpoint already uses that socket',
@@ -69,7 +75,10 @@ export async function listen(
     if (error instanceof ListenError) throw error;
     const code = errorCode(error);
     const reasons = endpoint.kind === 'systemd' ? INHERITED_ERROR_REASONS : BIND_ERROR_REASONS;
-    throw new ListenError(endpoint, `${reasons[code] ?? 'unexpected error'} (${code})`, { cause: error });
+    const isPrivileged = code === 'EACCES' && endpoint.kind === 'tcp' && endpoint.port < FIRST_FREE_PORT;
+    const hint = isPrivileged ? PRIVILEGED_PORT_HINT : '';
+    const reason = `${reasons[code] ?? 'unexpected error'} (${code})${hint}`;
+    throw new ListenError(endpoint, reason, { cause: error });
   }
 }
 

@@ -5,6 +5,7 @@ import { InvalidValue } from '../../../src/config/environment.ts';
 import {
   toCountRate,
   toDurationMs,
+  toLogLevel,
   toPositiveSizeBytes,
   toQuota,
   toRateBytesPerSecond,
@@ -108,6 +109,15 @@ const KINDS: readonly (readonly [name: string, parse: (text: string) => unknown,
       ['30 days', null],
       ['soon', null],
       ['', null],
+    ],
+  ],
+  [
+    'log level',
+    toLogLevel,
+    [
+      ['warning', 'write warn'],
+      ['OFF', 'write silent'],
+      ['loud', null],
     ],
   ],
   [

@@ -1,3 +1,4 @@
+import type { Page } from 'playwright-core';
 import type { LiveHistory, LiveStatus, RelayStatus } from '../../../src/sidecar/api.ts';
 import { Dice } from '../../support/dice.ts';
 
@@ -10,7 +11,17 @@ const DAY_MS = 24 * HOUR_MS;
 /** What the page requests every second, and when it opens. */
 export interface DashboardExample {
   readonly live: LiveStatus;
-  readonly history: LiveHistory;
+  /** The last so many seconds. */
+  readonly history: (seconds: number) => LiveHistory;
+}
+
+/** Answers the page's requests for the state of the relay with the example. */
+export async function routeExample(page: Page, { live, history }: DashboardExample): Promise<void> {
+  await page.route('**/live.json', (route) => route.fulfill({ json: live }));
+  await page.route(/\/live-history\.json/u, (route) => {
+    const seconds = new URL(route.request().url()).searchParams.get('seconds') ?? '3600';
+    return route.fulfill({ json: history(Number(seconds)) });
+  });
 }
 
 export const EXAMPLE_NAMES = [
@@ -100,23 +111,29 @@ function rateOf(secondsAgo: number): number {
 }
 
 /** @param isKnown whether the sidecar has data of so many seconds ago */
-function toHistory(nowMs: number, isKnown: (secondsAgo: number) => boolean, rate = rateOf): LiveHistory {
-  const series = ([10, 1] as const).map((step) => {
-    const count = step === 1 ? 300 : 360;
-    const secondsAgo = Array.from({ length: count }, (_, index) => (count - 1 - index) * step);
-    const values = (value: (secondsAgo: number) => number): (number | null)[] =>
-      secondsAgo.map((ago) => (isKnown(ago) ? value(ago) : null));
-    return {
-      step_seconds: step,
-      end: iso(nowMs),
-      bytes_per_second: values(rate),
-      pairs: values((ago) => runningTransfers(ago).length),
-      waiting: values(() => 6),
-      connections: values((ago) => 2 * runningTransfers(ago).length + 9),
-      refused: values(() => 0),
-    };
+function toHistory(
+  nowMs: number,
+  isKnown: (secondsAgo: number) => boolean,
+  rate = rateOf,
+): DashboardExample['history'] {
+  return (seconds) => ({
+    now: iso(nowMs),
+    series: ([1, 10] as const).map((step) => {
+      const count = step === 1 ? 300 : seconds / step;
+      const secondsAgo = Array.from({ length: count }, (_, index) => (count - 1 - index) * step);
+      const values = (value: (secondsAgo: number) => number): (number | null)[] =>
+        secondsAgo.map((ago) => (isKnown(ago) ? value(ago) : null));
+      return {
+        step_seconds: step,
+        end: iso(Math.floor(nowMs / 1000 / step) * step * 1000),
+        bytes_per_second: values(rate),
+        pairs: values((ago) => runningTransfers(ago).length),
+        waiting: values(() => 6),
+        connections: values((ago) => 2 * runningTransfers(ago).length + 9),
+        refused: values(() => 0),
+      };
+    }),
   });
-  return { now: iso(nowMs), series };
 }
 
 function toLive(nowMs: number, relay: LiveStatus['relay']): LiveStatus {

@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import type { AxeResults } from 'axe-core';
 import { BrowserPage, NO_BROWSER } from '../../support/browser.ts';
 import { startSidecar } from '../../support/sidecar-fixture.ts';
-import { EXAMPLE_NAMES, dashboardExamples } from './dashboard-examples.ts';
+import { EXAMPLE_NAMES, dashboardExamples, routeExample } from './dashboard-examples.ts';
 import type { DashboardExample, ExampleName } from './dashboard-examples.ts';
 import { generateYearOfRecords } from './dashboard-fixture.ts';
 
@@ -81,13 +81,12 @@ async function accessibilityProblems(browser: BrowserPage): Promise<string[]> {
 async function openExample(
   context: TestContext,
   url: string,
-  { live, history }: DashboardExample,
+  example: DashboardExample,
   colorScheme: 'light' | 'dark',
 ): Promise<BrowserPage> {
-  const browser = await BrowserPage.open(context, url, { colorScheme }, async (page) => {
-    await page.route('**/live.json', (route) => route.fulfill({ json: live }));
-    await page.route('**/live-history.json', (route) => route.fulfill({ json: history }));
-  });
+  const browser = await BrowserPage.open(context, url, { colorScheme }, (page) =>
+    routeExample(page, example),
+  );
   await browser.until(`document.querySelector('#status').dataset.tone !== 'loading'`);
   await browser.untilText('#usage-as-of', /^as of/u);
   return browser;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,14 +8,14 @@ import { findProgram } from '../../support/programs.ts';
 import { SidecarProcess } from '../../support/sidecar-process.ts';
 import { createUsageDatabase } from '../../support/usage-records.ts';
 import type { ValidRecord } from '../../support/usage-records.ts';
-import { dashboardExamples } from './dashboard-examples.ts';
+import { dashboardExamples, routeExample } from './dashboard-examples.ts';
 
 /*
  * Makes deploy/dashboard.png, the picture of the dashboard in the README, from example data:
  *
  *     node test/system/sidecar/dashboard-picture.ts
  *
- * It needs Chromium. The picture looks best with the font Inter (Debian: fonts-inter).
+ * It needs Debian's chromium, fonts-inter and pngquant.
  */
 
 const PICTURE = join(import.meta.dirname, '..', '..', '..', 'deploy', 'dashboard.png');
@@ -102,9 +103,7 @@ try {
     args: ['--no-sandbox'],
   });
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, colorScheme: 'light' });
-  const { live, history } = dashboardExamples(NOW_MS).serving;
-  await page.route('**/live.json', (route) => route.fulfill({ json: live }));
-  await page.route('**/live-history.json', (route) => route.fulfill({ json: history }));
+  await routeExample(page, dashboardExamples(NOW_MS).serving);
   await page.route('**/usage.json*', async (route) => {
     const response = await route.fetch();
     const report: object = await response.json();
@@ -121,6 +120,15 @@ try {
   await page.waitForLoadState('networkidle');
   await page.screenshot({ path: PICTURE, fullPage: true });
   await browser.close();
+  execFileSync('pngquant', [
+    '--quality=90-100',
+    '--speed=1',
+    '--strip',
+    '--force',
+    '--output',
+    PICTURE,
+    PICTURE,
+  ]);
 } finally {
   await rm(directory, { recursive: true, force: true });
 }

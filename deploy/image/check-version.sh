@@ -21,8 +21,9 @@ expect package-lock.json "$(sed -n '/"node_modules\//q; s/^ *"version": "\(.*\)"
 expect 'the newest section of CHANGELOG.md' "$(sed -n 's/^## \([0-9][^ ]*\).*$/\1/p' CHANGELOG.md | head -n 1)"
 expect 'VERSION in the Dockerfile' "$(sed -n 's/^ARG VERSION=//p' Dockerfile)"
 if [ -n "$image" ]; then
+  # This pulls it.
+  expect "--version of $image" "$(docker run --rm "$image" --version)"
   label=org.opencontainers.image.version
   expect "the label of $image" "$(docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$image")"
-  expect "--version of $image" "$(docker run --rm "$image" --version)"
 fi
 exit "$wrong"

@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, ok, rejects } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -79,6 +80,10 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
       Object.entries(labels ?? {}).find(([key]) => key === `org.opencontainers.image.${name}`)?.[1];
     equal(label('version'), VERSION);
     equal(await idle.exec('transit-relay', '--version'), VERSION);
+    const check = (tag: string): string =>
+      spawnSync(join(ROOT, 'deploy/image/check-version.sh'), [tag, image], { encoding: 'utf8' }).stderr;
+    equal(check(`v${VERSION}`), '');
+    match(check('v9.9.9'), /--version of .* has "1[^]*the label of .* has "1/u);
     await rejects(
       buildImage('--build-arg', 'VERSION=1.2.3'),
       /VERSION=1\.2\.3[^]*transit-relay --version[^]*exit code: 1/u,

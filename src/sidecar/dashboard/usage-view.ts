@@ -245,7 +245,7 @@ function toChartData(
 
 /** What a reader has to know about a chart. */
 function chartNote(isClipped: boolean, gaps: readonly Gap[]): string {
-  const clipping = isClipped ? 'Broken bars exceed the scale; their values are above them. ' : '';
+  const clipping = isClipped ? 'Broken bars exceed the scale; values are above them or in the table. ' : '';
   return (clipping + gapCaption(gaps)).trim();
 }
 

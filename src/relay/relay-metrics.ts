@@ -12,6 +12,7 @@ import type { SessionTotals } from '../sessions/session-stats.ts';
 import { RecordHistograms } from '../status/histograms.ts';
 import { EventLoopDelay } from '../status/samplers.ts';
 import type { UsageRecorder } from '../usage/record.ts';
+import type { AcmeService } from './acme.ts';
 import type { ClusterService } from './cluster.ts';
 import type { RelayUsage } from './relay-usage.ts';
 import type { StatusReport } from './status-report.ts';
@@ -38,6 +39,7 @@ interface RelayMetricsDependencies {
   readonly memoryGuard: MemoryGuard | null;
   readonly status: StatusReport;
   readonly quota: () => Quota | null;
+  readonly acme: () => AcmeService | null;
   readonly cluster: () => ClusterService['router'] | null;
   readonly isListening: () => boolean;
 }
@@ -291,6 +293,18 @@ const METRICS: readonly MetricDefinition[] = [
     labels: ['listener'],
     read: ({ status }) =>
       status.certificates().map(({ listener, problem }) => [[listener], Number(problem !== null)]),
+  },
+  {
+    type: 'counter',
+    name: 'acme_failures_total',
+    help: 'Failed requests for a certificate by ACME.',
+    read: ({ acme }) => acme()?.failures ?? 0,
+  },
+  {
+    type: 'gauge',
+    name: 'acme_failing',
+    help: '1 if the relay gets no certificate by ACME: there is none yet, or the last request failed.',
+    read: ({ status }) => Number(status.warnings().some(({ event }) => event === 'acme_failed')),
   },
   {
     type: 'gauge',

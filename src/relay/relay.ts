@@ -211,6 +211,7 @@ export class Relay {
       usage: this.#usage,
       memoryGuard: this.#memoryGuard,
       status: this.#status,
+      acme: () => this.#acme,
       quota: () => this.#quota?.quota ?? null,
       cluster: () => this.#cluster?.router ?? null,
       isListening: () => this.#probes !== null,

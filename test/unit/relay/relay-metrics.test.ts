@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import { SIDE_A, SIDE_B, SIDE_C, handshake, newToken } from '../../support/bytes.ts';
 import { CertificateDirectory } from '../../support/certificate-directory.ts';
 import { makeIdentity } from '../../support/certificates.ts';
+import { freePort } from '../../support/listening.ts';
 import { scrape } from '../../support/metrics.ts';
 import { scratch } from '../../support/scratch.ts';
 import { metricExceeds, metricIs, nonZeroMetrics, allDisconnected } from '../../support/metric-assertions.ts';
@@ -266,6 +267,23 @@ describe('the metrics of the relay', () => {
     const values = Object.values(await nonZeroMetrics(relay, 'certificate_'));
     assert.deepEqual(values, [notAfter.getTime() / 1000, 1]);
     assert.deepEqual(await nonZeroMetrics(relay, 'warnings'), { '': 1 });
+  });
+
+  test('count failed requests for a certificate by ACME', async (context) => {
+    await using without = await OpenRelay.start();
+    assert.deepEqual(await nonZeroMetrics(without, 'acme_'), {});
+    await using relay = await OpenRelay.start({
+      RELAY_LISTEN: 'tcp:0:interface=127.0.0.1 ssl:0:interface=127.0.0.1',
+      RELAY_ACME_DOMAIN: 'relay.example.org',
+      RELAY_ACME_EMAIL: 'operator@example.org',
+      RELAY_ACME_AGREE: 'true',
+      RELAY_ACME_DIRECTORY: `https://127.0.0.1:${await freePort()}/directory`,
+      RELAY_ACME_STATE: await scratch(context),
+    });
+    await metricIs(relay, 'acme_failing', 1);
+    await metricIs(relay, 'acme_failures_total', 1);
+    // There is no certificate whose expiry could be reported.
+    assert.deepEqual(await nonZeroMetrics(relay, 'certificate_'), {});
   });
 
   test('are no more precise than the records if these are blurred', async (context) => {

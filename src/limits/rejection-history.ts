@@ -6,7 +6,7 @@ const MINUTE_MS = 60_000;
 const MINUTES_PER_HOUR = 60;
 
 /** An episode ends after this time without a rejection, in milliseconds. */
-export const EPISODE_TIMEOUT_MS = MINUTE_MS;
+const EPISODE_TIMEOUT_MS = MINUTE_MS;
 
 /** Rejections for one reason, each within a minute of the one before. */
 export interface RejectionEpisode {
@@ -40,28 +40,31 @@ export class RejectionHistory {
 
   /** Rejected clients in this minute and in the 59 minutes before it. */
   get lastHour(): Readonly<Record<RejectReason, number>> {
-    const minute = this.#currentMinute();
+    const minute = minuteOf(this.#monotonicClock());
     return byReason((reason) => this.#hours[reason].sumAt(minute));
   }
 
   /** The episode that goes on; null if no client was rejected for this reason within the last minute. */
   episode(reason: RejectReason): RejectionEpisode | null {
-    const episode = this.#episodes[reason];
-    if (episode === null || this.#monotonicClock() - episode.lastTick > EPISODE_TIMEOUT_MS) return null;
-    return episode;
+    return this.#episodeAt(reason, this.#monotonicClock());
   }
 
   count(reason: RejectReason): void {
     const [now, lastAt] = [this.#monotonicClock(), this.#wallClock()];
-    const { count, startedAt } = this.episode(reason) ?? { count: 0, startedAt: lastAt };
+    const { count, startedAt } = this.#episodeAt(reason, now) ?? { count: 0, startedAt: lastAt };
     this.#episodes[reason] = { count: count + 1, startedAt, lastAt, lastTick: now };
     this.#totals[reason] += 1;
-    this.#hours[reason].countAt(this.#currentMinute());
+    this.#hours[reason].countAt(minuteOf(now));
   }
 
-  #currentMinute(): number {
-    return Math.floor(this.#monotonicClock() / MINUTE_MS);
+  #episodeAt(reason: RejectReason, now: number): RejectionEpisode | null {
+    const episode = this.#episodes[reason];
+    return episode === null || now - episode.lastTick > EPISODE_TIMEOUT_MS ? null : episode;
   }
+}
+
+function minuteOf(ms: number): number {
+  return Math.floor(ms / MINUTE_MS);
 }
 
 /** Rejections of each of the last 60 minutes. */

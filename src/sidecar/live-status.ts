@@ -46,13 +46,20 @@ export async function readLiveStatus({
   };
 }
 
-const NO_REJECTIONS = { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 };
-
 const STATUS_NUMBERS = ['uptime_seconds', 'pairs', 'waiting', 'relayed_bytes', 'bytes_per_second'] as const;
 
 /** The fields that relays of all versions report. */
 type BaseStatus = Pick<RelayStatus, 'started' | 'draining' | (typeof STATUS_NUMBERS)[number]> &
   Partial<RelayStatus>;
+
+const STATES: readonly unknown[] = [
+  'serving',
+  'refusing',
+  'over_quota',
+  'draining',
+] satisfies readonly ServiceState[];
+
+const NO_REJECTIONS = { connections: 0, waiting: 0, address: 0, quota: 0, shutdown: 0 };
 
 /**
  * The answer of a relay of any version, with defaults for the fields that it does not have. Null: it is not the
@@ -60,29 +67,35 @@ type BaseStatus = Pick<RelayStatus, 'started' | 'draining' | (typeof STATUS_NUMB
  */
 export function toRelayStatus(answer: unknown): RelayStatus | null {
   if (!isBaseStatus(answer)) return null;
-  const { quota } = answer;
+  const { state, refused, refused_last_hour: lastHour, quota } = answer;
   return {
     version: '',
     host: '',
-    state: stateOf(answer),
     refusing: null,
     connections: 2 * answer.pairs + answer.waiting,
     limits: { connections: null, waiting: null },
-    refused: NO_REJECTIONS,
-    refused_last_hour: NO_REJECTIONS,
     certificates: [],
     warnings: [],
     usage: { queued: 0, dropped: 0, problem: null },
     ...answer,
+    state: state !== undefined && STATES.includes(state) ? state : stateOf(answer),
+    refused: hasCounts(refused) ? refused : NO_REJECTIONS,
+    refused_last_hour: hasCounts(lastHour) ? lastHour : NO_REJECTIONS,
     // Without its times, nothing can be said about the use of a quota.
     quota: quota?.counts_since === undefined ? null : quota,
   };
 }
 
-/** Of a relay that does not report it. */
+/** The state of a relay that does not report it. */
 function stateOf({ draining, quota }: BaseStatus): ServiceState {
   if (draining) return 'draining';
   return quota && quota.used_bytes >= quota.limit_bytes ? 'over_quota' : 'serving';
+}
+
+function hasCounts(counts: unknown): counts is RelayStatus['refused'] {
+  if (typeof counts !== 'object' || counts === null) return false;
+  const values = new Map<string, unknown>(Object.entries(counts));
+  return Object.keys(NO_REJECTIONS).every((reason) => typeof values.get(reason) === 'number');
 }
 
 function isBaseStatus(answer: unknown): answer is BaseStatus {

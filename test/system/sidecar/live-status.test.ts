@@ -385,6 +385,14 @@ describe('the status of a relay of an older version', () => {
     });
   });
 
+  test('has defaults for fields whose form is unknown here', async (context) => {
+    for (const refused of [null, 'none', [], { connections: 1 }, { ...STATUS.refused, waiting: '1' }]) {
+      const answer = { ...STATUS, state: 'down', refused, refused_last_hour: refused, quota: 'none' };
+      const client = new RelayClient(await serve(context, answering(200, answer)));
+      assert.deepEqual(await client.state(), STATUS);
+    }
+  });
+
   test('of a later version keeps fields that are unknown here', async (context) => {
     const answer = { ...STATUS, moon_phase: 'full' };
     const client = new RelayClient(await serve(context, answering(200, answer)));

@@ -2,6 +2,7 @@ import { deepEqual, equal, match, notEqual, ok, rejects } from 'node:assert/stri
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
+import { ACME_DEFAULTS } from '../../../src/config/acme-config.ts';
 import { CLUSTER_DEFAULTS } from '../../../src/config/cluster-config.ts';
 import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
@@ -61,6 +62,8 @@ const FIXED: ReadonlySet<string> = new Set([
   'RELAY_STATUS_LISTEN',
   // For one relay only; overlays/cluster has its own settings.
   ...Object.keys(CLUSTER_DEFAULTS),
+  // The Services lead to no port 443; an Ingress or a Gateway has its own certificates.
+  ...Object.keys(ACME_DEFAULTS),
   'SIDECAR_TOKEN',
   'SIDECAR_USAGE_DB',
   'SIDECAR_SNAPSHOT_DIR',

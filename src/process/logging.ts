@@ -3,6 +3,7 @@ import { isatty } from 'node:tty';
 import { pino } from 'pino';
 import type { LogLevel } from '../config/values.ts';
 import { StartupError, errorCode } from './errors.ts';
+import type { ProblemEvent } from './problem-events.ts';
 import { formatReadable } from './readable-log.ts';
 
 /** The fields of a log line, in snake_case. */
@@ -12,13 +13,17 @@ interface LogFields {
   readonly [field: string]: unknown;
 }
 
+interface ProblemFields extends LogFields {
+  readonly event: ProblemEvent;
+}
+
 /** A log whose lines all have an event. */
 export interface Log {
   debug(fields: LogFields, message: string): void;
   info(fields: LogFields, message: string): void;
-  warn(fields: LogFields, message: string): void;
-  error(fields: LogFields, message: string): void;
-  fatal(fields: LogFields, message: string): void;
+  warn(fields: ProblemFields, message: string): void;
+  error(fields: ProblemFields, message: string): void;
+  fatal(fields: ProblemFields, message: string): void;
 }
 
 /**

@@ -5,6 +5,7 @@ import type { ConfigReport, ConfigResult, Environment } from '../config/environm
 import type { LogLevel } from '../config/values.ts';
 import { LineWriter, createLog, errorDetails } from './logging.ts';
 import type { Log } from './logging.ts';
+import type { ProblemEvent } from './problem-events.ts';
 import { Signals } from './signals.ts';
 import type { ProgramSignal } from './signals.ts';
 import { StartupError } from './errors.ts';
@@ -116,7 +117,7 @@ function openLogWriter(onDropped: (count: number) => void): LineWriter | null {
 /** Logs why the program does not start, also on a terminal that does not show the log. */
 function logFatal(
   log: Log,
-  event: string,
+  event: ProblemEvent,
   message: string,
   exitCode: number,
   reasons: readonly string[],

@@ -52,12 +52,12 @@ describe('the current warnings', () => {
     const write = ({ event }: { readonly event: string }): void => void lines.push(event);
     const log = warnings.raising({ debug: write, info: write, warn: write, error: write, fatal: write });
     log.info({ event: 'started' }, 'started');
-    log.warn({ event: 'slow' }, 'it is slow');
-    log.error({ event: 'broken' }, 'it is broken');
-    assert.deepEqual(lines, ['started', 'slow', 'broken']);
+    log.warn({ event: 'memory_shortage' }, 'it is slow');
+    log.error({ event: 'accept_failed' }, 'it is broken');
+    assert.deepEqual(lines, ['started', 'memory_shortage', 'accept_failed']);
     assert.deepEqual(warnings.current, [
-      { event: 'slow', message: 'it is slow' },
-      { event: 'broken', message: 'it is broken' },
+      { event: 'memory_shortage', message: 'it is slow' },
+      { event: 'accept_failed', message: 'it is broken' },
     ]);
   });
 });

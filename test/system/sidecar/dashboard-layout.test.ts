@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { AxeResults } from 'axe-core';
+import { formatClock } from '../../../src/sidecar/dashboard/format.ts';
 import { BrowserPage, NO_BROWSER } from '../../support/browser.ts';
 import { startSidecar } from '../../support/sidecar-fixture.ts';
 import { EXAMPLE_NAMES, dashboardExamples, routeExample } from './dashboard-examples.ts';
@@ -130,4 +131,39 @@ describe('the dashboard fits, is legible and says the state', { skip: NO_BROWSER
       assert.equal(new Set(colours.values()).size, colours.size, 'each state has its own colour');
     });
   }
+});
+
+describe('the chart of the rate', { skip: NO_BROWSER }, () => {
+  test('has the last hour when the page opens, and after a pause', async (context) => {
+    const { url } = await startSidecar(context, []);
+    const { serving } = dashboardExamples(Date.now());
+    let pauseMs = 0;
+    const browser = await BrowserPage.open(context, url, {}, async (page) => {
+      await routeExample(page, serving);
+      await page.route('**/live.json', (route) => {
+        const now = new Date(Date.parse(serving.live.now) + pauseMs).toISOString();
+        return route.fulfill({ json: { ...serving.live, now } });
+      });
+    });
+    const historyRequests = (): number =>
+      browser.requests.filter((path) => path === '/live-history.json').length;
+    await browser.untilText('#rate-note', /^Peak of the last hour: 2\.58.MB\/s at \d\d:\d\d UTC$/u);
+    assert.equal(historyRequests(), 1);
+    pauseMs = 3000;
+    await browser.untilText('#clock', formatClock(Date.parse(serving.live.now) + pauseMs));
+    assert.equal(historyRequests(), 1);
+    pauseMs = 60_000;
+    await browser.untilText('#clock', formatClock(Date.parse(serving.live.now) + pauseMs));
+    assert.equal(historyRequests(), 2);
+    assert.deepEqual(browser.errors, []);
+  });
+
+  test('says which rate is under the pointer', async (context) => {
+    const { url } = await startSidecar(context, []);
+    const browser = await openExample(context, url, dashboardExamples(Date.now()).serving, 'light');
+    await browser.page.locator('#rate-plot .u-over').hover();
+    await browser.untilText('#rate-note', /^[\d.]+.[kM]B\/s at \d\d:\d\d UTC$/u);
+    await browser.page.locator('h1').hover();
+    await browser.untilText('#rate-note', /^Peak/u);
+  });
 });

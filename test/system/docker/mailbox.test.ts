@@ -251,6 +251,11 @@ describe('the mailbox server of compose', { skip: withoutDocker, concurrency: TE
     broken.send('this is not JSON');
     await broken.closed();
     await first.waitForLog(/JSONDecodeError/u);
+    // The body of a request would be stored if there was a place for it.
+    const upload = connect(await first.port(4000), '127.0.0.1').resume();
+    upload.write(`POST / HTTP/1.1\r\nHost: ${HOST}\r\nContent-Length: 1000000\r\n\r\n`);
+    await once(upload, 'close');
+    equal(await first.exec('ls', '/data'), 'channels.sqlite');
     const started = performance.now();
     equal(await first.stop(30), 0);
     ok(performance.now() - started < 15_000);

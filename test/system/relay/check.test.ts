@@ -264,7 +264,7 @@ describe('transit-relay check of a wrong port', () => {
     context.after(() => server.close());
     const address = server.address();
     ok(address !== null && typeof address === 'object');
-    await fails(['--timeout=300ms', `tcp:127.0.0.1:${address.port}`], /two clients .* were not paired/u);
+    await fails(['--timeout=3s', `tcp:127.0.0.1:${address.port}`], /two clients .* were not paired/u);
   });
 });
 

@@ -23,6 +23,9 @@ export interface Headline {
   readonly tabTitle: string;
 }
 
+/** An answer of a sidecar whose relay is up. */
+type AnsweredStatus = LiveStatus & { readonly relay: RelayStatus };
+
 /** What the page remembers of the time when the relay was up. */
 export interface LastUp {
   /** By the server's clock, in milliseconds; null if the page does not know of any time. */
@@ -47,7 +50,7 @@ export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headlin
   const nowMs = Date.parse(now);
   switch (relay.state) {
     case 'serving':
-      return describeService(relay);
+      return toServiceHeadline({ ...connection.live, relay });
     case 'refusing':
       return {
         tone: 'warn',
@@ -90,7 +93,8 @@ export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headlin
   }
 }
 
-function describeService({ version, refused_last_hour: refused }: RelayStatus): Headline {
+function toServiceHeadline({ relay, now, warnings }: AnsweredStatus): Headline {
+  const { version, refused_last_hour: refused, certificates } = relay;
   // Only relays before 1.0 have no version.
   if (version === '')
     return {
@@ -99,7 +103,16 @@ function describeService({ version, refused_last_hour: refused }: RelayStatus): 
       detail: 'This version of the relay does not report whether it refuses clients.',
       tabTitle: 'Up',
     };
+  const expired = certificates.find((certificate) => certificate.expired);
+  if (expired !== undefined)
+    return {
+      tone: 'warn',
+      title: 'Serving, but a certificate has expired',
+      detail: `Clients with TLS reject the certificate of ${expired.listener}. It expired: ${formatPast(Date.parse(expired.expires), Date.parse(now))}.`,
+      tabTitle: 'Certificate expired',
+    };
   const count = sum(Object.values(refused));
+  const warningCount = relay.warnings.length + warnings.length;
   return {
     tone: 'good',
     title: 'Serving clients',
@@ -107,7 +120,7 @@ function describeService({ version, refused_last_hour: refused }: RelayStatus): 
       count === 0
         ? 'No client was refused in the last hour.'
         : `No client is refused now; ${formatCount(count)} ${count === 1 ? 'was' : 'were'} in the last hour.`,
-    tabTitle: 'Serving',
+    tabTitle: warningCount === 0 ? 'Serving' : `Serving, ${formatCounted(warningCount, 'warning')}`,
   };
 }
 
@@ -149,8 +162,8 @@ function describeOutage({ timeMs, isShown }: LastUp, nowMs: number, sidecarStart
 }
 
 /**
- * The name of the relay's host. Docker names containers by their id, which helps nobody: the host of the page's
- * address is shown instead.
+ * The name of the relay's host. Docker names containers by their ids. Instead of such an id, the host of the page's
+ * address is shown.
  */
 export function toDisplayedHost(host: string, pageHost: string): string {
   return host === '' || /^[0-9a-f]{12}$/u.test(host) ? pageHost : host;

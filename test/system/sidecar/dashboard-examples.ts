@@ -32,6 +32,7 @@ export const EXAMPLE_NAMES = [
   'draining',
   'down',
   'warnings',
+  'expired',
   'older',
 ] as const;
 
@@ -281,6 +282,16 @@ export function dashboardExamples(nowMs: number): Readonly<Record<ExampleName, D
           },
         ],
       },
+      history,
+    },
+    expired: {
+      live: toLive(nowMs, {
+        ...relay,
+        certificates: [
+          { listener: 'tcp 443', expires: iso(nowMs - 2 * DAY_MS), expired: true, problem: null },
+        ],
+        warnings: [{ event: 'certificate_expired', message: 'the certificate of tcp 443 has expired' }],
+      }),
       history,
     },
     older: {

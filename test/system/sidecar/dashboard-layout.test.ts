@@ -33,6 +33,7 @@ const HEADLINES: Readonly<Record<ExampleName, readonly [tone: string, title: Reg
   draining: ['drain', /^Draining before it stops$/u, /can finish/u],
   down: ['bad', /^The relay is down$/u, /\(ECONNREFUSED\)\. Down since \d\d:\d\d UTC\.$/u],
   warnings: ['good', /^Serving clients$/u, /^No client was refused/u],
+  expired: ['warn', /^Serving, but a certificate has expired$/u, /of tcp 443\. It expired: \d+ [A-Z]/u],
   older: ['unknown', /^The relay is up$/u, /does not report/u],
 };
 

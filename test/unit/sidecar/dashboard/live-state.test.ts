@@ -90,6 +90,32 @@ describe('the headline of the dashboard', () => {
     assert.equal(headlineOf(unknown).tone, 'unknown');
   });
 
+  test('is not good if clients reject a certificate', () => {
+    const certificate = {
+      listener: 'tcp 443',
+      expires: '2026-11-22T20:00:00.000Z',
+      expired: true,
+      problem: null,
+    };
+    const valid = { ...certificate, listener: 'tcp 444', expired: false };
+    assert.equal(headlineOf({ ...UP, certificates: [valid] }).tone, 'good');
+    const { tone, title, detail } = headlineOf({ ...UP, certificates: [valid, certificate] });
+    assert.deepEqual(
+      [tone, title, detail],
+      [
+        'warn',
+        'Serving, but a certificate has expired',
+        'Clients with TLS reject the certificate of tcp 443. It expired: 20:00 UTC.',
+      ],
+    );
+  });
+
+  test('has the number of warnings in the title of the tab', () => {
+    const warning = { event: 'unknown_variable', message: 'RELAY_X is not a setting' };
+    assert.equal(headlineOf(UP).tabTitle, 'Serving');
+    assert.equal(headlineOf({ ...UP, warnings: [warning] }).tabTitle, 'Serving, 1 warning');
+  });
+
   test('mentions earlier refusals', () => {
     const refused = (address: number): RelayStatus => ({
       ...UP,

@@ -41,8 +41,8 @@ RUN groupadd --gid 1000 relay \
 COPY --from=build /usr/local/bin/node /usr/local/bin/transit-relay /usr/local/bin/
 COPY --from=build /app /app
 WORKDIR /app
-# Fails the build if the base image lacks a library.
-RUN node --eval "new (require('better-sqlite3'))(':memory:').close()"
+# Fails the build if the base images lack a library or have an old Node.js.
+RUN node --require ./src/process/require-node.cjs --eval "new (require('better-sqlite3'))(':memory:').close()"
 
 ENV NODE_ENV=production \
   NODE_COMPILE_CACHE=/app/.compile-cache \

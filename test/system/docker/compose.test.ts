@@ -277,6 +277,7 @@ SIDECAR_SNAPSHOT_KEPT=3
     const overrides = [
       'host-network.yml',
       'one-port.yml',
+      'acme.yml',
       'cluster.yml',
       'mailbox.yml',
       'tls-caddy.yml',

@@ -186,4 +186,24 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     await relay.waitForLog(/"msg":"certificate replaced"/u);
     await exchange(await pairOver(t, port, second.certificate));
   });
+
+  test('with a certificate by ACME: without one, port 443 and the relay work, and the log says why there is none', async () => {
+    const settings = {
+      RELAY_IMAGE: relayImage,
+      RELAY_ACME_DOMAIN: 'relay.example.org',
+      RELAY_ACME_AGREE: 'true',
+      RELAY_ACME_DIRECTORY: 'https://127.0.0.1:9/directory',
+      RELAY_HTTPS_PORT: '0',
+      RELAY_PORT: '0',
+    };
+    const files = ['docker-compose.yml', 'deploy/compose/acme.yml'];
+    await using project = new ComposeProject({ project: sandbox.name('acme'), files, settings });
+    // Waits until it is healthy.
+    await project.run('up', '--detach', '--wait', '--no-build');
+    const relay = await project.container('relay');
+    await relay.waitForLog(/"event":"acme_failed",.*"detail":"127\.0\.0\.1:9: ECONNREFUSED"/u);
+    const port = await relay.port(443);
+    await using pair = await pairAt({ tcpPort: port, websocketPort: port }, ['tcp', 'websocket']);
+    await pair.exchange(SOME_BYTES);
+  });
 });

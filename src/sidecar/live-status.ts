@@ -42,8 +42,20 @@ export async function readLiveStatus({
       next: schedule.next.toISOString(),
     },
     sidecar: SIDECAR,
-    warnings: [...warnings, ...(problem === null ? [] : [{ event: 'snapshot_failed', message: problem }])],
+    warnings: sidecarWarnings(warnings, schedule),
   };
+}
+
+/**
+ * Current problems of the sidecar itself.
+ *
+ * @param permanent those of its configuration
+ */
+export function sidecarWarnings(
+  permanent: readonly OperatorWarning[],
+  { problem }: Pick<SnapshotSchedule, 'problem'>,
+): readonly OperatorWarning[] {
+  return problem === null ? permanent : [...permanent, { event: 'snapshot_failed', message: problem }];
 }
 
 const STATUS_NUMBERS = ['uptime_seconds', 'pairs', 'waiting', 'relayed_bytes', 'bytes_per_second'] as const;

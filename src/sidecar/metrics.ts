@@ -7,7 +7,7 @@ import type { Snapshot } from './api.ts';
 import { TOTALS_MOODS } from './usage/usage-totals.ts';
 import type { RecordTotals } from './usage/usage-totals.ts';
 
-/** Prefix of the metrics of this process. */
+/** Prefix of the build information of this process. */
 const PROCESS_PREFIX = `${METRIC_PREFIX}sidecar_`;
 
 /** A scrape waits at most this long for checks, in milliseconds; a hanging relay is detected after 1.8 s. */
@@ -93,6 +93,8 @@ export interface SidecarMetricsSource {
   readonly snapshotCounts: () => { readonly taken: number; readonly failed: number };
   /** Time between two snapshots, in milliseconds. */
   readonly snapshotIntervalMs: number;
+  /** Number of current problems of the sidecar itself. */
+  readonly warnings: () => number;
 }
 
 /** `GET /metrics`. */
@@ -107,6 +109,11 @@ export class SidecarMetrics {
       ...createDatabaseMetrics(source),
       ...createSnapshotMetrics(source),
       createCheckMetric(source),
+      gauge(
+        'sidecar_warnings',
+        'Current problems of the sidecar that the operator should act on. Its dashboard lists them.',
+        source.warnings,
+      ),
     ])
       this.#registry.registerMetric(metric);
     collectProcessMetrics(this.#registry, PROCESS_PREFIX);

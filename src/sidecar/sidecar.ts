@@ -18,7 +18,7 @@ import type { Health } from './api.ts';
 import { readPage } from './dashboard-files.ts';
 import { JobError, JobPool } from './job-pool.ts';
 import { LiveHistory } from './live-history.ts';
-import { readDatabaseState, readLiveStatus } from './live-status.ts';
+import { readDatabaseState, readLiveStatus, sidecarWarnings } from './live-status.ts';
 import { CachedCheck, SidecarMetrics } from './metrics.ts';
 import { RelayClient } from './relay-client.ts';
 import { RelayPoller } from './relay-poller.ts';
@@ -223,6 +223,7 @@ export class Sidecar {
       snapshots: () => store.list(),
       snapshotCounts: () => schedule.counts,
       snapshotIntervalMs: snapshots.intervalMs,
+      warnings: () => sidecarWarnings(this.#configReport.warnings, schedule).length,
     });
   }
 

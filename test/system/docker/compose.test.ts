@@ -15,6 +15,7 @@ import { freePorts } from '../../support/listening.ts';
 /** Settings that depend on each other, on published ports and on volumes. Nobody needs to change them. */
 const FIXED: ReadonlySet<string> = new Set([
   'RELAY_STATUS_LISTEN',
+  'RELAY_ACME_STATE',
   'SIDECAR_LISTEN',
   'SIDECAR_RELAY_STATUS',
   'SIDECAR_SNAPSHOT_DIR',
@@ -269,11 +270,14 @@ SIDECAR_SNAPSHOT_KEPT=3
         );
   });
 
-  test('has every variable in .env.example', () => {
+  test('knows every variable, and so does .env.example', () => {
     const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
     const compose = readFileSync(join(ROOT, 'docker-compose.yml'), 'utf8');
-    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)])
-      if (!FIXED.has(variable)) match(example, new RegExp(`^#${variable}=`, 'mu'));
+    for (const variable of [...Object.keys(RELAY_DEFAULTS), ...Object.keys(SIDECAR_DEFAULTS)]) {
+      if (FIXED.has(variable)) continue;
+      match(compose, new RegExp(`^ {6}${variable}:`, 'mu'));
+      match(example, new RegExp(`^#${variable}=`, 'mu'));
+    }
     const overrides = [
       'host-network.yml',
       'one-port.yml',

@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, ok } from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -39,6 +40,14 @@ describe('transit-relay', () => {
     ok(typeof manifest === 'object' && manifest !== null && 'bin' in manifest);
     deepEqual(manifest.bin, { 'transit-relay': 'src/transit-relay.ts' });
     equal(realpathSync(join(ROOT, 'src/transit-relay.ts')), realpathSync(TRANSIT_RELAY));
+  });
+
+  test('is found by npx in a clone, with the Node.js of the packages', () => {
+    const { status, stdout } = spawnSync('npx', ['--no-install', 'transit-relay', '--version'], {
+      cwd: ROOT,
+      encoding: 'utf8',
+    });
+    deepEqual([status, stdout], [0, `${VERSION}\n`]);
   });
 
   for (const words of [[], ['serve']]) {

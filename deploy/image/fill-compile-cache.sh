@@ -36,6 +36,23 @@ run_once() {
 }
 
 run_once serve relay 'healthcheck transfer' 'check --size=1MB tcp:127.0.0.1:4001 ws://127.0.0.1:4002'
+# A relay that requests a certificate and gets none.
+(
+  export RELAY_LISTEN=ssl:4001 RELAY_ACME_DOMAIN=relay.example.org RELAY_ACME_AGREE=true
+  export RELAY_ACME_DIRECTORY=https://127.0.0.1:9/ RELAY_LOG_LEVEL=fatal
+  node src/transit-relay.ts serve &
+  program=$!
+  tries=$TRIES
+  until [ -e "$scratch/acme/orders.json" ] && [ ! -e "$scratch/acme/lock" ]; do
+    tries=$((tries - 1))
+    if [ "$tries" = 0 ] || ! kill -0 "$program"; then exit 1; fi
+    sleep 0.5
+  done
+  # The process of the request exits by itself.
+  sleep 1
+  kill "$program"
+  wait "$program"
+)
 run_once sidecar snapshot 'healthcheck sidecar'
 node src/transit-relay.ts config --check
 rm -r "$scratch"

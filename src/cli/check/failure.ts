@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { isIPv4 } from 'node:net';
 import { errorCode } from '../../process/errors.ts';
 import { formatTarget, isWebSocket, usesTls } from './target.ts';
 import type { Target } from './target.ts';
@@ -77,13 +78,21 @@ export function connectFailure(error: unknown, stage: Stage, target: Target): Te
     const why = code === 'EAI_AGAIN' ? 'the name server did not answer' : 'the name does not exist';
     return new TestFailure('name_not_found', `${why}; check the name ${target.host} and its DNS records`);
   }
-  if (code === 'ECONNREFUSED')
+  if (code === 'ECONNREFUSED') {
+    const inContainer = isLoopback(target.host)
+      ? `; in a container, ${target.host} is the container itself`
+      : '';
     return new TestFailure(
       'refused',
-      `connection refused; start the relay, publish its port, or check the port number ${target.port}`,
+      `connection refused; start the relay, publish its port, or check the port number ${target.port}${inContainer}`,
     );
+  }
   if (code === 'ETIMEDOUT') return lateFailure('connect', target);
   return new TestFailure('unreachable', `no connection (${code}); check the address and the network`);
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 function tlsFailure(code: string): TestFailure {

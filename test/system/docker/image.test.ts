@@ -140,6 +140,8 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
     [['node', 'src/healthcheck.ts', 'sidecar'], 'healthcheck'],
     [['healthcheck', 'sidecar'], 'cli/healthcheck'],
     [['--help'], 'cli/command-line'],
+    [['config'], 'cli/config'],
+    [['check'], 'cli/check'],
     // Both end at once, because their endpoints are invalid.
     [['serve'], 'relay/relay'],
     [['sidecar'], 'sidecar/sidecar'],
@@ -152,6 +154,16 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
       deepEqual(stderr.match(/.*(?:was rejected|mismatch).*/gu), null);
     });
   }
+
+  test('checks a relay in another container', async () => {
+    const relay = await sandbox.relay(image);
+    const host = await relay.inspect('{{.NetworkSettings.IPAddress}}');
+    const endpoints = [`tcp:${host}:4001`, `ws://${host}:4002/`];
+    const words = ['--rm', ...HARDENED, image, 'check', '--size=100kB', '--timeout=30s', ...endpoints];
+    const { code, stdout, stderr } = await askDocker(['run', ...words]);
+    deepEqual([code, stderr], [0, ''], stdout);
+    equal(stdout.match(/^ok {6}/gmu)?.length, 3);
+  });
 
   describe('runs', () => {
     const run = (...words: readonly string[]) => askDocker(['run', '--rm', ...HARDENED, image, ...words]);

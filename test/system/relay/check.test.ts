@@ -116,7 +116,7 @@ describe('transit-relay check', () => {
           result: 'failed',
           failure: {
             code: 'refused',
-            message: `connection refused; start the relay, publish its port, or check the port number ${down.slice(14)}`,
+            message: `connection refused; start the relay, publish its port, or check the port number ${down.slice(14)}; in a container, 127.0.0.1 is the container itself`,
           },
         },
       ],

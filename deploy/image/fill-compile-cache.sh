@@ -39,7 +39,7 @@ run_once serve relay 'healthcheck transfer' 'check --size=1MB tcp:127.0.0.1:4001
 # A relay that requests a certificate and gets none.
 (
   export RELAY_LISTEN=ssl:4001 RELAY_ACME_DOMAIN=relay.example.org RELAY_ACME_AGREE=true
-  export RELAY_ACME_DIRECTORY=https://127.0.0.1:9/ RELAY_LOG_LEVEL=fatal
+  export RELAY_ACME_DIRECTORY=https://127.0.0.1:10443/ RELAY_LOG_LEVEL=fatal
   node src/transit-relay.ts serve &
   program=$!
   tries=$TRIES

@@ -35,6 +35,9 @@ export interface FailedOrder {
   readonly failures: number;
   readonly failure: OrderFailure;
   readonly advice: string;
+  /** Whether the last order has failed. */
+  get isFailing(): boolean;
+
   /** Time of the next order. */
   readonly retryAt: Date;
 }
@@ -72,6 +75,8 @@ export class CertificateManager {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | null = null;
   #history: OrderHistory;
+  /** The operator wants an order now. */
+  #isRequested = false;
   /** Failed orders since the start. */
   failedOrders = 0;
 
@@ -86,6 +91,11 @@ export class CertificateManager {
     return new CertificateManager(options, await options.state.readHistory());
   }
 
+  /** Whether the last order has failed. */
+  get isFailing(): boolean {
+    return this.#history.failures > 0;
+  }
+
   /** Time of the next order. */
   get nextOrderAt(): Date {
     return new Date(Math.max(this.#dueAtMs(), this.#options.wallClock()));
@@ -97,9 +107,11 @@ export class CertificateManager {
 
   /** Orders now if the last order failed or there is no certificate. */
   retryNow(): void {
-    if (this.#hasCertificate && this.#history.failures === 0) return;
-    this.#history = { ...this.#history, retryAtMs: 0 };
-    if (this.#running === null) this.#schedule(0);
+    if (this.#hasCertificate && !this.isFailing) return;
+    // A running order is as good.
+    if (this.#running !== null) return;
+    this.#isRequested = true;
+    this.#schedule(0);
   }
 
   /** Ends a running order. */
@@ -117,7 +129,7 @@ export class CertificateManager {
   }
 
   #dueAtMs(): number {
-    return Math.max(this.#renewAtMs(), this.#history.retryAtMs);
+    return this.#isRequested ? 0 : Math.max(this.#renewAtMs(), this.#history.retryAtMs);
   }
 
   #renewAtMs(): number {
@@ -158,10 +170,9 @@ export class CertificateManager {
         return false;
       }
       // Another relay with this directory may have ordered.
-      const isForced = this.#history.retryAtMs === 0;
-      const saved = await state.readHistory();
-      this.#history = isForced ? { ...saved, retryAtMs: 0 } : saved;
+      this.#history = await state.readHistory();
       await credentials.reload().catch(() => undefined);
+      if (this.#hasCertificate && !this.isFailing) this.#isRequested = false;
       if (wallClock() >= this.#dueAtMs()) await this.#order();
     } catch (error) {
       await this.#onFailure(error);
@@ -174,6 +185,7 @@ export class CertificateManager {
     const { failures, challengeType } = this.#history;
     const kind = this.#hasCertificate ? 'renewed' : 'obtained';
     if (failures > 0) observer.onRetry(failures, challengeType);
+    this.#isRequested = false;
     // If the process crashes during the order, the next one waits.
     await this.#save({
       ...this.#history,
@@ -193,7 +205,8 @@ export class CertificateManager {
       retryAtMs: Math.round(wallClock() + lifetimeMs * RENEWAL_SHARE),
       challengeType,
     });
-    await credentials.reload();
+    // If the dates do not fit the clock, the check of the file reports it. Another order would not help.
+    await credentials.reload().catch(() => undefined);
     observer.onIssued(kind, certificate.validToDate);
   }
 
@@ -237,6 +250,7 @@ export class CertificateManager {
       await state.saveHistory({ ...this.#history, failures, retryAtMs }).catch(() => undefined);
       return;
     }
+    this.#isRequested = false;
     const failure = toFailure(reason);
     const { challengeType: challenge } = this.#history;
     const failures = Math.max(this.#history.failures, 1);

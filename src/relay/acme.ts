@@ -102,10 +102,10 @@ export class AcmeService {
     const { domains, directoryUrl: directory, statePath: state } = this.#config;
     const { expiresAt } = this.credentials;
     const next = this.#manager.nextOrderAt;
-    if (expiresAt === null)
+    if (expiresAt === null || this.#manager.isFailing)
       this.#warnings.raise(
         FAILED,
-        `there is no certificate for ${domains.join(', ')} yet; it is requested at ${next.toISOString()}`,
+        `there is no new certificate for ${domains.join(', ')} yet; the next request is at ${next.toISOString()}`,
       );
     this.#log.info(
       { event: 'acme_started', domains, directory, state, expires: expiresAt, next_request: next },

@@ -192,7 +192,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
       RELAY_IMAGE: relayImage,
       RELAY_ACME_DOMAIN: 'relay.example.org',
       RELAY_ACME_AGREE: 'true',
-      RELAY_ACME_DIRECTORY: 'https://127.0.0.1:9/directory',
+      RELAY_ACME_DIRECTORY: 'https://127.0.0.1:10443/directory',
       RELAY_HTTPS_PORT: '0',
       RELAY_PORT: '0',
     };
@@ -201,7 +201,7 @@ describe('TLS in front of the relay', { skip: withoutDocker, concurrency: true }
     // Waits until it is healthy.
     await project.run('up', '--detach', '--wait', '--no-build');
     const relay = await project.container('relay');
-    await relay.waitForLog(/"event":"acme_failed",.*"detail":"127\.0\.0\.1:9: ECONNREFUSED"/u);
+    await relay.waitForLog(/"event":"acme_failed",.*"detail":"127\.0\.0\.1:10443: ECONNREFUSED"/u);
     const port = await relay.port(443);
     await using pair = await pairAt({ tcpPort: port, websocketPort: port }, ['tcp', 'websocket']);
     await pair.exchange(SOME_BYTES);

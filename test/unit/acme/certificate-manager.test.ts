@@ -232,4 +232,20 @@ describe('the lock of the directory', () => {
     await fixture.start(context);
     assert.equal(await fixture.next(), 'renewed');
   });
+
+  test('makes a second relay use the certificate, and the pause after a failed order, of the first', async (context) => {
+    const fixture = await Fixture.open(context);
+    fixture.answer = () => Promise.reject(refused);
+    const first = await fixture.start(context);
+    assert.equal(await fixture.next(), 'failed 1 connection');
+    const second = await fixture.start(context);
+    assert.equal(fixture.minutesTo(second.manager), 15);
+    fixture.answer = () => Promise.resolve(fixture.issue());
+    first.manager.retryNow();
+    assert.deepEqual([await fixture.next(), await fixture.next()], ['retry 1', 'obtained']);
+    second.manager.retryNow();
+    await until(() => second.credentials.expiresAt !== null);
+    await second.manager.close();
+    assert.equal(fixture.tasks.length, 2);
+  });
 });

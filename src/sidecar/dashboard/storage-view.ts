@@ -1,7 +1,6 @@
 import type { LiveStatus, Snapshot } from '../api.ts';
 import { byId, bytesElement, setText } from './dom.ts';
 import {
-  PLACEHOLDER,
   formatAge,
   formatBytes,
   formatCount,
@@ -71,7 +70,7 @@ function showNewest(newest: Snapshot | null, nowMs: number): void {
   link.hidden = newest === null;
   if (newest === null) {
     setText(age, 'none yet');
-    setText(detail, PLACEHOLDER);
+    setText(detail, '');
     return;
   }
   link.href = `snapshots/${encodeURIComponent(newest.name)}`;

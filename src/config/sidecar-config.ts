@@ -1,4 +1,5 @@
 import { correctDuration } from './corrections.ts';
+import { COMPOSE_MARKER } from './deployment.ts';
 import type { BoundEndpoint } from './endpoint.ts';
 import { EnvironmentReader } from './environment.ts';
 import type { ConfigResult, ConfigWarning, Environment } from './environment.ts';
@@ -107,7 +108,13 @@ export function readSidecarConfig(environment: Environment): ConfigResult<Sideca
   required('SIDECAR_RELAY_STATUS', config.relayStatusUrl === '', URL_GRAMMAR);
   const { warnings, settings } = env;
   if (errors.length > 0) return { kind: 'errors', errors, warnings, settings };
-  return { kind: 'ok', config, warnings: [...warnings, ...findSecurityWarnings(config)], settings };
+  const isCompose = environment[COMPOSE_MARKER] !== undefined;
+  return {
+    kind: 'ok',
+    config,
+    warnings: [...warnings, ...findSecurityWarnings(config, isCompose)],
+    settings,
+  };
 }
 
 const SHORT_TOKEN = `SIDECAR_TOKEN has fewer than ${MIN_SAFE_TOKEN_LENGTH} characters and may be guessed`;
@@ -115,11 +122,12 @@ const SHORT_TOKEN = `SIDECAR_TOKEN has fewer than ${MIN_SAFE_TOKEN_LENGTH} chara
 const NO_TOKEN =
   'SIDECAR_TOKEN is not set: anyone who can reach SIDECAR_LISTEN can read the usage records; set a token unless only you have access';
 
-function findSecurityWarnings({ token, listen }: SidecarConfig): ConfigWarning[] {
+/** @param isCompose docker-compose.yml publishes the port on the loopback interface of the host only */
+function findSecurityWarnings({ token, listen }: SidecarConfig, isCompose: boolean): ConfigWarning[] {
   const isOpen = listen.some((endpoint) => endpoint.kind === 'tcp' && !isLoopback(endpoint.interface));
   const isShort = token !== null && token.length < MIN_SAFE_TOKEN_LENGTH;
   if (isShort) return [{ event: 'insecure_setting', message: SHORT_TOKEN }];
-  return isOpen && token === null ? [{ event: 'insecure_setting', message: NO_TOKEN }] : [];
+  return isOpen && token === null && !isCompose ? [{ event: 'insecure_setting', message: NO_TOKEN }] : [];
 }
 
 function isLoopback(address: string | null): boolean {

@@ -1,15 +1,16 @@
 import { deepEqual, equal, match, notEqual, ok } from 'node:assert/strict';
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
-import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
-import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
+import { RELAY_DEFAULTS, readRelayConfig } from '../../../src/config/relay-config.ts';
+import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../../src/config/sidecar-config.ts';
 import { ComposeProject } from '../../support/compose.ts';
 import { newPair, pairAt } from '../../support/docker-clients.ts';
 import { DockerSandbox, ROOT, docker, TESTS_AT_A_TIME, rowsIn, withoutDocker } from '../../support/docker.ts';
 import { buildImage } from '../../support/docker-images.ts';
 import { CONDITION_TIMEOUT_MS, eventually } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
+import { imageSettings } from '../kubernetes/settings.ts';
 import { freePorts } from '../../support/listening.ts';
 
 /** Settings that depend on each other, on published ports and on volumes. Nobody needs to change them. */
@@ -30,6 +31,9 @@ const BUFFER_LIMITS = [
   ['tcp_wmem', '4096\t16384\t2621440'],
   ['tcp_notsent_lowat', '524288'],
 ] as const;
+
+/** Services of `docker compose config`. */
+type Services = Readonly<Record<string, { readonly environment?: Readonly<Record<string, string | null>> }>>;
 
 /** On a busy machine, a relay may not answer its sidecar in time at first. */
 async function untilLive(sidecar: string, pattern: RegExp): Promise<void> {
@@ -268,6 +272,46 @@ SIDECAR_SNAPSHOT_KEPT=3
           new RegExp(`^ {6}net\\.ipv4\\.${name}: ${value.replaceAll('\t', ' ')}$`, 'mu'),
           file,
         );
+  });
+
+  test('gives the programs settings without warnings, with each of the other files and all of .env.example', async (t) => {
+    const directory = await scratch(t);
+    const example = readFileSync(join(ROOT, 'deploy', 'compose', '.env.example'), 'utf8');
+    const shown = example.match(/^#[A-Z_]+=.+$/gmu) ?? [];
+    ok(shown.length > 30);
+    const needed: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+      'cluster.yml': { RELAY_CLUSTER_SECRET: 'x'.repeat(32), RELAY_CLUSTER_PASSWORD: 'y'.repeat(32) },
+      'one-port.yml': { TLS_DIRECTORY: directory },
+      'tls-nginx.yml': { TLS_DIRECTORY: directory },
+      'tls-caddy.yml': { RELAY_DOMAIN: 'relay.example.org' },
+      'acme.yml': { RELAY_ACME_DOMAIN: 'relay.example.org', RELAY_ACME_AGREE: 'true' },
+    };
+    const files = readdirSync(join(ROOT, 'deploy', 'compose')).filter((name) => name.endsWith('.yml'));
+    const warned: string[] = [];
+    for (const name of ['', ...files]) {
+      const envFile = join(directory, `${name}.env`);
+      const settings = Object.entries(needed[name] ?? {}).map(([variable, value]) => `${variable}=${value}`);
+      writeFileSync(envFile, [...shown.map((line) => line.slice(1)), ...settings, ''].join('\n'));
+      await using project = new ComposeProject({
+        project: sandbox.name('settings'),
+        files: ['docker-compose.yml', ...(name === '' ? [] : [`deploy/compose/${name}`])],
+        envFile,
+      });
+      const { services }: { services: Services } = JSON.parse(
+        await project.run('config', '--format', 'json'),
+      );
+      for (const [service, { environment = {} }] of Object.entries(services)) {
+        if (!/^(?:relay|sidecar)/u.test(service)) continue;
+        const given = Object.entries(environment).flatMap(([variable, value]) =>
+          value === null ? [] : [[variable, value]],
+        );
+        const all: Record<string, string> = { ...imageSettings(), ...Object.fromEntries(given) };
+        const read = service === 'sidecar' ? readSidecarConfig(all) : readRelayConfig(all, 1);
+        equal(read.kind, 'ok', JSON.stringify(read));
+        warned.push(...read.warnings.map(({ message }) => `${name} ${service}: ${message}`));
+      }
+    }
+    deepEqual(warned, []);
   });
 
   test('knows every variable, and so does .env.example', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { COMPOSE_MARKER } from '../../../src/config/deployment.ts';
 import { formatConfigError } from '../../../src/config/environment.ts';
 import type { ConfigError } from '../../../src/config/environment.ts';
 import { SIDECAR_DEFAULTS, readSidecarConfig } from '../../../src/config/sidecar-config.ts';
@@ -235,6 +236,8 @@ describe('a warning of the sidecar', () => {
       assert.deepEqual(others, []);
       assert.match(warning ?? '', /^SIDECAR_TOKEN is not set.*SIDECAR_LISTEN/u);
       assert.deepEqual(warningsOf({ SIDECAR_LISTEN: listen, SIDECAR_TOKEN: TOKEN }), []);
+      // docker-compose.yml publishes the port on loopback.
+      assert.deepEqual(warningsOf({ SIDECAR_LISTEN: listen, [COMPOSE_MARKER]: 'true' }), []);
     }
   });
 

@@ -35,9 +35,6 @@ export interface FailedOrder {
   readonly failures: number;
   readonly failure: OrderFailure;
   readonly advice: string;
-  /** Whether the last order has failed. */
-  get isFailing(): boolean;
-
   /** Time of the next order. */
   readonly retryAt: Date;
 }
@@ -108,10 +105,8 @@ export class CertificateManager {
   /** Orders now if the last order failed or there is no certificate. */
   retryNow(): void {
     if (this.#hasCertificate && !this.isFailing) return;
-    // A running order is as good.
-    if (this.#running !== null) return;
     this.#isRequested = true;
-    this.#schedule(0);
+    if (this.#running === null) this.#schedule(0);
   }
 
   /** Ends a running order. */

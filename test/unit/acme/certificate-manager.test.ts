@@ -217,8 +217,8 @@ describe('the lock of the directory', () => {
     const fixture = await Fixture.open(context);
     const { manager } = await fixture.start(context);
     assert.equal(await fixture.next(), 'obtained');
-    assert.equal(existsSync(join(fixture.path, 'lock')), false);
     await manager.close();
+    assert.equal(existsSync(join(fixture.path, 'lock')), false);
     const lock = join(fixture.path, 'lock');
     writeFileSync(lock, 'another relay');
     fixture.nowMs += 80 * DAY_MS;

@@ -1,3 +1,4 @@
+import { errorCode } from '../process/errors.ts';
 import { VERSION } from '../process/version.ts';
 import { EXIT, UsageError, parseArguments, similarTo } from './arguments.ts';
 
@@ -109,6 +110,11 @@ Exit codes: 0 all tests succeeded, 1 a test failed.
  * @returns the exit code
  */
 export async function runCommand([word = '', ...rest]: readonly string[]): Promise<number> {
+  process.stdout.on('error', (error) => {
+    if (errorCode(error) !== 'EPIPE') throw error;
+    // A reader like `head` has closed the pipe.
+    process.exit(EXIT.failed);
+  });
   if (word === '--version' || word === '-V') return print(`${VERSION}\n`);
   if (['help', '--help', '-h'].includes(word)) return help(rest[0]);
   const command = COMMANDS.get(word);

@@ -142,6 +142,12 @@ describe('transit-relay', () => {
     });
   }
 
+  test('ends without a stack if the reader of its output does', () => {
+    const script = '"$0" "$1" check 127.0.0.1:1 127.0.0.1:2 | true';
+    const { stderr } = spawnSync('sh', ['-c', script, process.execPath, TRANSIT_RELAY], { encoding: 'utf8' });
+    equal(stderr, '');
+  });
+
   test('runs a health check', async () => {
     await using relay = await RelayProcess.start({});
     const env = { RELAY_STATUS_LISTEN: `tcp:${relay.port('status')}:interface=127.0.0.1` };

@@ -10,7 +10,7 @@ import type { SidecarConfig } from '../../../src/config/sidecar-config.ts';
 import type { Endpoint } from '../../../src/config/endpoint.ts';
 import { findProgram } from '../../support/programs.ts';
 import { scratch } from '../../support/scratch.ts';
-import { UNITS, environmentOf, examplesOf, settingsOf, valuesOf } from './units.ts';
+import { UNITS, environmentOf, examplesOf, paragraphsOf, settingsOf, valuesOf } from './units.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 
@@ -105,15 +105,19 @@ describe('the systemd units', () => {
   });
 
   test('have valid examples of settings', () => {
-    const examples = examplesOf('transit-relay.env');
-    ok(examples.length >= 5);
-    for (const [variable, value] of examples) {
-      const config = configOf({ ...environmentOf(SERVICE), [variable]: value });
-      if (variable !== 'RELAY_LISTEN') continue;
-      // With the socket for TLS, which is commented out.
-      deepEqual(config.listen.raw.map(indexOf), [0, 2]);
+    const paragraphs = paragraphsOf('transit-relay.env').filter((examples) => examples.length > 0);
+    ok(paragraphs.length >= 5);
+    const listens: (number | string)[][] = [];
+    for (const examples of paragraphs) {
+      const config = configOf({ ...environmentOf(SERVICE), ...Object.fromEntries(examples) });
+      if (examples.some(([variable]) => variable === 'RELAY_LISTEN'))
+        listens.push(config.listen.raw.map(indexOf));
     }
-    ok(examples.some(([variable]) => variable === 'RELAY_LISTEN'));
+    // With the socket for TLS, which is commented out: with certificate files, and by ACME.
+    deepEqual(listens, [
+      [0, 2],
+      [0, 2],
+    ]);
   });
 
   test('give the sidecar the database and the status port of the relay', () => {

@@ -25,9 +25,17 @@ export function environmentOf(unit: string): Readonly<Record<string, string>> {
 
 /** Variables of an environment file if no line were commented out. */
 export function examplesOf(file: string): readonly (readonly [variable: string, value: string])[] {
-  return linesOf(file)
-    .filter((line) => /^#?[A-Z_]+=/u.test(line))
-    .map((line) => assignment(line.replace(/^#/u, '')));
+  return paragraphsOf(file).flat();
+}
+
+/** The same, by paragraph: the lines of one belong together. */
+export function paragraphsOf(
+  file: string,
+): readonly (readonly (readonly [variable: string, value: string])[])[] {
+  const paragraphs = linesOf(file).join('\n').split('\n\n');
+  return paragraphs.map(
+    (text) => text.match(/^#?[A-Z_]+=.*$/gmu)?.map((line) => assignment(line.replace(/^#/u, ''))) ?? [],
+  );
 }
 
 function linesOf(file: string): string[] {

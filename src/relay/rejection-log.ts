@@ -1,6 +1,6 @@
-import type { Log } from '../process/logging.ts';
 import type { RelayConfig } from '../config/relay-config.ts';
 import type { RejectReason } from '../limits/rejection-history.ts';
+import type { Log } from '../process/logging.ts';
 import type { AdmissionControl } from '../sessions/admission-control.ts';
 
 /** Time between two log lines about one reason, in milliseconds. */

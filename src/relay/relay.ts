@@ -10,8 +10,7 @@ import { createAddressLimit } from '../limits/address-limit.ts';
 import { readProcessLimits, resolveCapacity, usesTls } from '../limits/capacity.ts';
 import type { ResolvedCapacity } from '../limits/capacity.ts';
 import { FdReserve } from '../limits/fd-reserve.ts';
-import { MemoryGuard, readMemoryUsage } from '../limits/memory-guard.ts';
-import type { MemoryLimit } from '../limits/memory-limit.ts';
+import type { MemoryGuard } from '../limits/memory-guard.ts';
 import { QuotaTracker } from '../limits/quota.ts';
 import type { Quota } from '../limits/quota.ts';
 import { createRateLimiter } from '../limits/rate-limiter.ts';
@@ -31,18 +30,17 @@ import type { HttpListener } from '../transport/http-listener.ts';
 import { AcmeChallenges } from '../transport/acme-challenges.ts';
 import { IoBackend } from '../transport/io-backend.ts';
 import { listen } from '../transport/listener.ts';
-import { CertificateError, ReloadableCredentials } from '../transport/tls-credentials.ts';
 import { UsageRecorder } from '../usage/record.ts';
 import { DatabaseThread } from '../usage/sqlite-sink.ts';
 import type { CurrentState } from '../usage/sqlite-sink.ts';
-import type { AcmeService } from './acme.ts';
 import type { ClusterService } from './cluster.ts';
+import { createMemoryGuard } from './memory-shortage.ts';
+import { RelayCertificates } from './relay-certificates.ts';
 import { RelayMetrics } from './relay-metrics.ts';
 import { RelayUsage } from './relay-usage.ts';
 import { RejectionLog, reachedLimit } from './rejection-log.ts';
 import type { ReachedLimit } from './rejection-log.ts';
 import { StatusReport } from './status-report.ts';
-import type { ListenerCertificate } from './status-report.ts';
 import { Warnings } from './warnings.ts';
 
 /** Time between two pings to a WebSocket client, in milliseconds: half of the usual timeout of proxies. */
@@ -67,11 +65,6 @@ const ACCEPT_ERROR_HINTS: Readonly<Record<string, string>> = {
   ENFILE: ': the host has no file descriptors left; raise its limit (sysctl fs.file-max)',
 };
 
-/** The port of `http://`, to which a certificate authority connects for HTTP-01. */
-const HTTP_PORT = 80;
-
-const CERTIFICATE_RELOAD_FAILED = 'certificate reload failed; keeping the previous certificate';
-
 /** Time between two warnings about a shared address, in milliseconds. */
 const SHARED_ADDRESS_WARNING_MS = 3_600_000;
 
@@ -79,19 +72,6 @@ const SHARED_ADDRESS_WARNING =
   'nearly all clients rejected by limits per address come from one private address: clients may be hidden behind NAT or a proxy ' +
   '(rootless Docker or Podman, Docker Desktop, a load balancer), and the limits then apply to all of them together; ' +
   'let the relay see client addresses (host networking, RELAY_TRUSTED_PROXIES), or unset the limits per address';
-
-/** Minimum time between two log lines about memory, in milliseconds. */
-const MEMORY_LOG_INTERVAL_MS = 10_000;
-
-/** A shortage of memory is shown for this time, in milliseconds. */
-const MEMORY_WARNING_MS = 600_000;
-
-const MEMORY_HINT =
-  'raise the memory limit, lower net.ipv4.tcp_rmem and tcp_wmem, or set RELAY_MAX_CONNECTIONS_PER_ADDRESS';
-
-const STALLED_PAIRS_ENDED = `stalled pairs ended: buffers of the kernel have used up the memory; ${MEMORY_HINT}`;
-
-const MEMORY_SHORTAGE = `buffers of the kernel have used up the memory, and no pair is stalled; ${MEMORY_HINT}`;
 
 const QUOTA_SAVE_FAILED = 'saving the quota failed; a restart would lose the usage since the last save';
 
@@ -113,9 +93,7 @@ export class Relay {
   readonly #recorder: UsageRecorder;
   readonly #servers: Server[] = [];
   readonly #statusServers: HttpListener[] = [];
-  /** By configured endpoint. */
-  readonly #certificates = new Map<Endpoint, ReloadableCredentials>();
-  readonly #listenerCertificates: ListenerCertificate[] = [];
+  readonly #certificates: RelayCertificates;
   readonly #usage: RelayUsage;
   /** Close functions, called in reverse order. */
   readonly #closers: (() => Promise<void>)[] = [];
@@ -130,13 +108,13 @@ export class Relay {
   readonly #acceptErrorThrottle: LogThrottle;
   #quota: QuotaTracker | null = null;
   #cluster: ClusterService | null = null;
-  #acme: AcmeService | null = null;
   #probes: HealthProbes | null = null;
 
   constructor(config: RelayConfig, log: Log, report: ConfigReport, processLimits = readProcessLimits()) {
     this.#configReport = report;
     this.#config = config;
     this.#log = log;
+    this.#certificates = new RelayCertificates(log);
     this.#recorder = new UsageRecorder(config.usage.blurSeconds);
     const monotonicClock = (): number => performance.now();
     this.#warnings = new Warnings(monotonicClock, report.warnings);
@@ -191,7 +169,12 @@ export class Relay {
         );
       },
     });
-    this.#memoryGuard = this.#createMemoryGuard(processLimits.memory, monotonicClock);
+    this.#memoryGuard = createMemoryGuard(
+      processLimits.memory,
+      this.#sessions,
+      { log, warnings: this.#warnings },
+      monotonicClock,
+    );
     this.#rate = new RateMeter(() => this.#relayedBytes(), monotonicClock);
     this.#status = new StatusReport({
       sessions: this.#sessions,
@@ -202,7 +185,7 @@ export class Relay {
       warnings: this.#warnings,
       limitOf,
       quota: () => this.#quota?.quota ?? null,
-      certificates: () => this.#listenerCertificates,
+      certificates: () => this.#certificates.listeners,
     });
     this.#metrics = new RelayMetrics({
       sessions: this.#sessions,
@@ -211,7 +194,7 @@ export class Relay {
       usage: this.#usage,
       memoryGuard: this.#memoryGuard,
       status: this.#status,
-      acme: () => this.#acme,
+      acme: () => this.#certificates.acme,
       quota: () => this.#quota?.quota ?? null,
       cluster: () => this.#cluster?.router ?? null,
       isListening: () => this.#probes !== null,
@@ -253,13 +236,14 @@ export class Relay {
       pingIntervalMs: PING_INTERVAL_MS,
       challenges,
     });
-    await this.#openAcme(challenges);
+    this.#closers.push(() => this.#certificates.close());
+    await this.#certificates.openAcme(this.#config, challenges, this.#warnings);
     await this.#openCluster(backend, acceptor);
     const open = async (role: 'raw' | 'websocket', endpoint: Endpoint): Promise<Server> =>
       acceptor.createServer({
         role,
         kind: socketFamily(endpoint),
-        certificate: await this.#loadCertificate(endpoint),
+        certificate: await this.#certificates.load(endpoint),
       });
     const endpoints = {
       raw: await this.#listenAll('raw', raw, (endpoint) => open('raw', endpoint)),
@@ -281,7 +265,7 @@ export class Relay {
       }),
     };
     this.#probes = new HealthProbes(endpoints.raw, endpoints.websocket, this.#sessions);
-    this.#acme?.start();
+    this.#certificates.acme?.start();
     return endpoints;
   }
 
@@ -290,28 +274,9 @@ export class Relay {
     return DatabaseThread.runningCount > 0;
   }
 
-  /**
-   * Reloads the certificates. If one cannot be read, that is logged, and the previous one stays in use. A request
-   * for a certificate that has failed is repeated.
-   */
-  async reload(): Promise<void> {
-    this.#acme?.retryNow();
-    for (const certificate of new Set(this.#certificates.values())) {
-      // There is no file to read yet.
-      if (certificate.expiresAt === null) continue;
-      try {
-        this.#log.info(
-          { event: 'certificate_reloaded', result: await certificate.reload() },
-          'certificate reloaded',
-        );
-      } catch (error) {
-        if (!(error instanceof CertificateError)) throw error;
-        this.#log.error(
-          { event: 'certificate_reload_failed', problem: error.message },
-          CERTIFICATE_RELOAD_FAILED,
-        );
-      }
-    }
+  /** Reloads the certificates, and repeats a request for a certificate that has failed. */
+  reload(): Promise<void> {
+    return this.#certificates.reload();
   }
 
   /**
@@ -347,38 +312,12 @@ export class Relay {
     this.#sessions.close();
     this.#rate.close();
     this.#metrics.close();
-    for (const certificate of this.#certificates.values()) certificate.close();
     for (const server of this.#statusServers) server.closeAllConnections();
     for (const closer of this.#closers.toReversed()) await closer();
     this.#closers.length = 0;
     this.#rejectionLog.close();
     this.#fdReserve.close();
     this.#memoryGuard?.close();
-  }
-
-  #createMemoryGuard({ bytes, cgroup2 }: MemoryLimit, monotonicClock: () => number): MemoryGuard | null {
-    if (cgroup2 === null) return null;
-    const onEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
-    const onNoneEnded = new LogThrottle(MEMORY_LOG_INTERVAL_MS, monotonicClock);
-    const log = this.#warnings.raising(this.#log, MEMORY_WARNING_MS);
-    const guard = new MemoryGuard({
-      limitBytes: bytes,
-      readUsage: () => readMemoryUsage(cgroup2),
-      endStalled: (share, minStallMs) => this.#sessions.endStalled(share, minStallMs),
-      onShortage: (ended, { unreclaimable: usedBytes, sockets: socketBytes }) => {
-        const usage = { used_bytes: usedBytes, socket_bytes: socketBytes, memory_bytes: bytes };
-        if (ended === 0)
-          onNoneEnded.log(() => log.warn({ event: 'memory_shortage', ...usage }, MEMORY_SHORTAGE));
-        else
-          onEnded.log(() =>
-            log.warn(
-              { event: 'stalled_pairs_ended', ended_pairs: guard.endedPairs, ...usage },
-              STALLED_PAIRS_ENDED,
-            ),
-          );
-      },
-    });
-    return guard;
   }
 
   #openQuota(): void {
@@ -434,55 +373,6 @@ export class Relay {
     );
   }
 
-  /** Loads the certificate of an endpoint, and reloads it whenever its files change. Null if the endpoint has none. */
-  async #loadCertificate(endpoint: Endpoint): Promise<ReloadableCredentials | null> {
-    const files = endpoint.kind === 'unix' ? null : endpoint.tls;
-    if (files === null) return null;
-    if (files === 'acme') {
-      const shared = this.#acme?.credentials ?? null;
-      if (shared !== null) this.#certificates.set(endpoint, shared);
-      return shared;
-    }
-    const certificate = await ReloadableCredentials.load(files);
-    this.#certificates.set(endpoint, certificate);
-    this.#watch(certificate);
-    return certificate;
-  }
-
-  /** Uses new certificates as soon as their files change. */
-  #watch(certificate: ReloadableCredentials): void {
-    certificate.watch({
-      onReloaded: () =>
-        this.#log.info(
-          { event: 'certificate_replaced', expires: certificate.expiresAt },
-          'certificate replaced',
-        ),
-      onReloadFailed: ({ message }) =>
-        this.#log.error({ event: 'certificate_reload_failed', problem: message }, CERTIFICATE_RELOAD_FAILED),
-      onExpiring: (expires) =>
-        this.#log.warn({ event: 'certificate_expires_soon', expires }, 'certificate expires soon'),
-      onInvalid: (state, problem) =>
-        this.#log.error(
-          { event: `certificate_${state}`, expires: certificate.expiresAt, problem },
-          'clients reject the certificate; it stays in use until it is replaced',
-        ),
-    });
-  }
-
-  /** Without a domain for a certificate, the modules of ACME are not loaded. */
-  async #openAcme(challenges: AcmeChallenges): Promise<void> {
-    const { acme: config, listen: endpoints } = this.#config;
-    if (config === null) return;
-    const { AcmeService } = await import('./acme.ts');
-    const hasHttpPort = [...endpoints.raw, ...endpoints.websocket].some(
-      (endpoint) => endpoint.kind === 'tcp' && endpoint.port === HTTP_PORT && endpoint.tls === null,
-    );
-    const acme = await AcmeService.open(config, { challenges, hasHttpPort }, this.#log, this.#warnings);
-    this.#closers.push(() => acme.close());
-    this.#watch(acme.credentials);
-    this.#acme = acme;
-  }
-
   /** Without a cluster, its modules are not loaded. */
   async #openCluster(backend: IoBackend, acceptor: Acceptor): Promise<void> {
     const { cluster: config } = this.#config;
@@ -511,8 +401,7 @@ export class Relay {
       server.on('error', (error) => this.#onAcceptError(errorDetails(error).code));
       this.#log.info({ event: 'listening', role, endpoint: formatEndpoint(bound) }, 'listening');
       actual.push(bound);
-      const certificate = this.#certificates.get(endpoint);
-      if (certificate !== undefined) this.#listenerCertificates.push({ endpoint: bound, certificate });
+      this.#certificates.onListening(endpoint, bound);
     }
     return actual;
   }

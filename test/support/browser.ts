@@ -22,6 +22,8 @@ const NETWORK_CHANGED = 'ERR_NETWORK_CHANGED';
 /** Consequence of such an abort while the page loads. */
 const NOT_IMPORTED = /dynamically imported module/u;
 
+const CONTEXT_DESTROYED = 'Execution context was destroyed';
+
 /** Runs in the page first: reports violations of the policy to the test. */
 const REPORT_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (event) =>
   console.error('policy violated: ' + event.violatedDirective + ' ' + event.blockedURI));`;
@@ -115,12 +117,22 @@ export class BrowserPage implements AsyncDisposable {
   /** Polls until an expression in the page is true. The policy forbids the page itself to evaluate code. */
   async until(expression: string): Promise<void> {
     const deadline = performance.now() + CONDITION_TIMEOUT_MS;
-    while (!(await this.ask<boolean>(`Boolean(${expression})`))) {
+    while (!(await this.#holds(expression))) {
       if (performance.now() > deadline) {
         const log = [...this.errors, ...this.requests].join('\n');
         throw new Error(`not within ${CONDITION_TIMEOUT_MS} ms: ${expression}\n${log}`);
       }
       await sleep(POLL_MS);
+    }
+  }
+
+  async #holds(expression: string): Promise<boolean> {
+    try {
+      return await this.ask<boolean>(`Boolean(${expression})`);
+    } catch (error) {
+      // A page that did not load completely reloads.
+      if (error instanceof Error && error.message.includes(CONTEXT_DESTROYED)) return false;
+      throw error;
     }
   }
 

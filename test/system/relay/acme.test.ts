@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { connect as connectRaw } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -8,12 +8,16 @@ import type { TestContext } from 'node:test';
 import { connect } from 'node:tls';
 import type { TLSSocket } from 'node:tls';
 import { SIDE_A, SIDE_B, handshake, newToken, randomBytesOf } from '../../support/bytes.ts';
+import { makeIdentity } from '../../support/certificates.ts';
 import { freePort } from '../../support/listening.ts';
 import { PebbleServer, withoutPebble } from '../../support/pebble.ts';
 import type { PebbleOptions } from '../../support/pebble.ts';
 import { RelayProcess } from '../../support/relay-process.ts';
 import { scratch, until } from '../../support/scratch.ts';
 import { SecureClient } from '../../support/secure-client.ts';
+import { Activation, withoutSocketActivation } from '../../support/socket-activation.ts';
+
+const MAIN = join(import.meta.dirname, '..', '..', '..', 'src', 'main.ts');
 
 const DOMAIN = 'relay.example.org';
 /** So that no other test has its port 80. Only root may listen there. */
@@ -291,5 +295,37 @@ describe('a certificate by ACME', { skip: withoutPebble() }, () => {
     assert.ok(line.length > 20);
     assert.ok(!relay.log.includes(line));
     await relay.stop();
+  });
+
+  const withoutSockets = { skip: withoutSocketActivation() ?? false };
+  test('is used on a socket from systemd', withoutSockets, async (context) => {
+    const state = await scratch(context);
+    const { key, certificate } = makeIdentity(DOMAIN);
+    const directory = 'https://127.0.0.1:1/directory';
+    writeFileSync(join(state, 'certificate.pem'), key + certificate);
+    const orders = {
+      directory,
+      domains: [DOMAIN],
+      issued_by: directory,
+      failures: 0,
+      retry_at: '2026-01-01',
+    };
+    writeFileSync(join(state, 'orders.json'), JSON.stringify(orders));
+    await using activation = await Activation.start({
+      sockets: { https: 'tcp:127.0.0.1' },
+      command: [process.execPath, MAIN],
+      env: {
+        RELAY_LISTEN: 'systemd:domain=INET:name=https:tls=acme',
+        RELAY_STATUS_LISTEN: '',
+        RELAY_ACME_DOMAIN: DOMAIN,
+        RELAY_ACME_AGREE: 'true',
+        RELAY_ACME_DIRECTORY: directory,
+        RELAY_ACME_STATE: state,
+      },
+    });
+    await activation.program.waitForOutput(/"event":"acme_started".*using the certificate/u);
+    using client = await SecureClient.connect(activation.port('https'), certificate, { name: DOMAIN });
+    client.end();
+    assert.ok(!activation.program.stdout.includes('acme_failed'));
   });
 });

@@ -13,11 +13,6 @@ import type { ReachedLimit } from './rejection-log.ts';
 import type { RelayUsage } from './relay-usage.ts';
 import type { Warnings } from './warnings.ts';
 
-const DAY_MS = 86_400_000;
-
-/** A certificate that expires within this time should have been renewed, in milliseconds. */
-const EXPIRY_WARNING_MS = 14 * DAY_MS;
-
 /** Limits that reject clients while others are served. */
 const LIMIT_REASONS = ['connections', 'waiting', 'address'] as const;
 
@@ -26,7 +21,7 @@ type LimitReason = (typeof LIMIT_REASONS)[number];
 /** The certificate of a listener. */
 export interface ListenerCertificate {
   readonly endpoint: BoundEndpoint;
-  readonly certificate: Pick<ReloadableCredentials, 'expiresAt' | 'isExpired' | 'problem'>;
+  readonly certificate: Pick<ReloadableCredentials, 'expiresAt' | 'validity' | 'problem'>;
 }
 
 /** The parts of the relay that the status is read from. Parts that open later, or are not configured, are null. */
@@ -86,26 +81,18 @@ export class StatusReport {
     };
   }
 
+  /** Without a listener whose first certificate by ACME is still to come. */
   certificates(): RelayStatus['certificates'] {
-    return this.#relay
-      .certificates()
-      .flatMap(({ endpoint, certificate: { expiresAt, isExpired, problem } }) =>
-        // There is no certificate until the first one by ACME.
-        expiresAt === null
-          ? []
-          : [
-              {
-                listener: listenerName(endpoint),
-                expires: expiresAt.toISOString(),
-                expired: isExpired,
-                problem,
-              },
-            ],
-      );
+    return this.#relay.certificates().flatMap(({ endpoint, certificate }) => {
+      const { expiresAt, validity, problem } = certificate;
+      if (expiresAt === null) return [];
+      const expired = validity === 'expired';
+      return { listener: listenerName(endpoint), expires: expiresAt.toISOString(), expired, problem };
+    });
   }
 
   warnings(): RelayStatus['warnings'] {
-    return [...this.certificates().flatMap(certificateWarnings), ...this.#relay.warnings.current];
+    return [...this.#relay.certificates().flatMap(certificateWarnings), ...this.#relay.warnings.current];
   }
 
   /**
@@ -159,14 +146,16 @@ function quotaStatus(quota: Quota): NonNullable<RelayStatus['quota']> {
 }
 
 /** The warning about a certificate, if there is one. */
-function certificateWarnings(certificate: RelayStatus['certificates'][number]): readonly OperatorWarning[] {
-  const { listener, expires, expired, problem } = certificate;
+function certificateWarnings({ endpoint, certificate }: ListenerCertificate): readonly OperatorWarning[] {
+  const { expiresAt, validity, problem } = certificate;
+  const listener = listenerName(endpoint);
   if (problem !== null) {
-    const event = expired ? 'certificate_expired' : 'certificate_reload_failed';
+    const isInvalid = validity === 'expired' || validity === 'not_yet_valid';
+    const event = isInvalid ? `certificate_${validity}` : 'certificate_reload_failed';
     return [{ event, message: `${listener}: ${problem}` }];
   }
-  if (Date.parse(expires) - Date.now() >= EXPIRY_WARNING_MS) return [];
-  const [day = ''] = expires.split('T');
+  if (validity !== 'expiring' || expiresAt === null) return [];
+  const [day = ''] = expiresAt.toISOString().split('T');
   return [{ event: 'certificate_expires_soon', message: `the certificate of ${listener} expires on ${day}` }];
 }
 

@@ -25,7 +25,7 @@ interface TlsCredentials {
 }
 
 /** Whether clients accept the dates of a certificate; `expiring`: not for much longer. */
-type Validity = 'valid' | 'expiring' | 'expired' | 'not_yet_valid';
+export type Validity = 'valid' | 'expiring' | 'expired' | 'not_yet_valid';
 
 /** Larger than any key or chain, in bytes. */
 const MAX_FILE_BYTES = 2 ** 20;
@@ -304,8 +304,9 @@ export class ReloadableCredentials {
     return this.#current?.expiresAt ?? null;
   }
 
-  get isExpired(): boolean {
-    return this.#current !== null && validityAt(this.#current, this.#wallClock()) === 'expired';
+  /** Null: there is no certificate yet. */
+  get validity(): Validity | null {
+    return this.#current === null ? null : validityAt(this.#current, this.#wallClock());
   }
 
   /** What the operator has to correct, in one sentence; null: nothing. */

@@ -175,7 +175,7 @@ describe('the warnings of a relay', () => {
       const path = join(await scratch(context), 'identity.pem');
       const notAfter = new Date(Date.now() + days * DAY_MS);
       const { key, certificate } = makeIdentity('localhost', {
-        notBefore: new Date(Date.now() - 30 * DAY_MS),
+        notBefore: new Date(Date.now() - 80 * DAY_MS),
         notAfter,
       });
       await writeFile(path, key + certificate);

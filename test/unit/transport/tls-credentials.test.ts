@@ -123,7 +123,7 @@ describe('the dates of a certificate', () => {
       const credentials = await ReloadableCredentials.load(files, () => nowMs);
       if (problem === null) equal(credentials.problem, null);
       else match(credentials.problem ?? '', problem);
-      equal(credentials.isExpired, nowMs > notAfter.getTime());
+      equal(credentials.validity === 'expired', nowMs > notAfter.getTime());
       const port = await serveTls(context, credentials);
       await expectEcho(
         await tlsClient(context, port, identity.certificate, { rejectUnauthorized: false }),

@@ -135,6 +135,19 @@ describe(
       await exchange(secure, await plainClient(context, activation, 'tcp'));
     });
 
+    test('may start the process that requests a certificate', async (context) => {
+      const { activation } = await start(context, {
+        RELAY_WEBSOCKET_LISTEN: 'systemd:domain=INET:index=1 systemd:domain=INET:name=tls:tls=acme',
+        RELAY_ACME_DOMAIN: 'relay.example.org',
+        RELAY_ACME_AGREE: 'true',
+        RELAY_ACME_DIRECTORY: 'https://127.0.0.1:10443/directory',
+      });
+      // It has got as far as the connection.
+      await activation.program.waitForOutput(
+        /"event":"acme_failed",.*"detail":"127\.0\.0\.1:10443: ECONNREFUSED"/u,
+      );
+    });
+
     test('without its socket reports the available ones and exits', async (context) => {
       const { activation } = await start(context, { RELAY_LISTEN: 'systemd:domain=INET:index=3' });
       await activation.program.waitForOutput(

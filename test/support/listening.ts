@@ -1,20 +1,25 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
-import type { Server } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { TestContext } from 'node:test';
 
-/** Listens on a free loopback port until the end of the test. Returns the port. */
-export async function listening(
-  context: TestContext,
-  server: Server & { closeAllConnections(): void },
-): Promise<number> {
+/**
+ * Listens on a free loopback port until the end of the test, and ignores errors of its connections. Returns the
+ * port.
+ */
+export async function listening(context: TestContext, server: Server): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   context.after(() => {
     server.close();
-    server.closeAllConnections();
+    for (const socket of sockets) socket.destroy();
   });
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('a TCP server without a port');

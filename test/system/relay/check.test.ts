@@ -1,6 +1,5 @@
 import { deepEqual, doesNotMatch, equal, match, ok } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
@@ -258,13 +257,11 @@ describe('transit-relay check of a wrong port', () => {
   });
 
   test('ends if the server never answers', async (context) => {
-    const server = createServer((socket) => socket.on('error', () => undefined).resume());
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    context.after(() => server.close());
-    const address = server.address();
-    ok(address !== null && typeof address === 'object');
-    await fails(['--timeout=3s', `tcp:127.0.0.1:${address.port}`], /two clients .* were not paired/u);
+    const port = await listening(
+      context,
+      createServer((socket) => socket.resume()),
+    );
+    await fails(['--timeout=3s', `tcp:127.0.0.1:${port}`], /two clients .* were not paired/u);
   });
 });
 

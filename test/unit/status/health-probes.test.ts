@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test';
 import type { BoundEndpoint } from '../../../src/config/endpoint.ts';
 import { HealthProbes } from '../../../src/status/health-probes.ts';
 import type { ProbeResult } from '../../../src/status/health-probes.ts';
+import { listening } from '../../support/listening.ts';
 import { until } from '../../support/scratch.ts';
 
 /** Time limit of a probe, in milliseconds. */
@@ -17,20 +18,8 @@ const REGISTRY = { registerProbe: () => undefined, unregisterProbe: () => undefi
 
 /** Starts `server` and returns its endpoint. The server and its connections are closed after the test. */
 async function listen(context: TestContext, server: Server): Promise<BoundEndpoint> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  context.after(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  return { kind: 'tcp', port: address.port, interface: address.address, backlog: null, tls: null };
+  const port = await listening(context, server);
+  return { kind: 'tcp', port, interface: '127.0.0.1', backlog: null, tls: null };
 }
 
 /** Starts a listener that passes each connection to `onConnection`. */

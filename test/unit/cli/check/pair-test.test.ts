@@ -4,12 +4,12 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { describe, test } from 'node:test';
-import type { TestContext } from 'node:test';
 import { WebSocketServer } from 'ws';
 import { TestFailure } from '../../../../src/cli/check/failure.ts';
 import type { FailureCode } from '../../../../src/cli/check/failure.ts';
 import { testPair } from '../../../../src/cli/check/pair-test.ts';
 import type { Scheme, Target } from '../../../../src/cli/check/target.ts';
+import { listening } from '../../../support/listening.ts';
 import { OpenRelay } from '../../../support/open-relay.ts';
 
 /** For tests that end by another event; a busy machine may be slow. */
@@ -25,24 +25,6 @@ const OPTIONS = { timeoutMs: PATIENT_MS, sizeBytes: SMALL_BYTES, insecure: false
 
 function targetAt(scheme: Scheme, port: number): Target {
   return { scheme, host: '127.0.0.1', port, path: '/' };
-}
-
-/** Listens until the end of the test. Returns the port. */
-async function listen(context: TestContext, server: Server): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  context.after(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  const address = server.address();
-  ok(address !== null && typeof address === 'object');
-  return address.port;
 }
 
 async function fails(
@@ -130,7 +112,7 @@ describe('a test of a relay', () => {
 
   test('fails if nothing listens, or the name does not exist', async (context) => {
     const server = createServer();
-    const port = await listen(context, server);
+    const port = await listening(context, server);
     await once(server.close(), 'close');
     await fails(targetAt('tcp', port), 'refused', /connection refused; .* check the port number/u);
     const nowhere = { ...targetAt('tcp', port), host: 'relay.invalid' };
@@ -197,7 +179,7 @@ describe('a test of another server', { concurrency: true }, () => {
   ];
   for (const [what, scheme, create, code, message] of servers) {
     test(`fails with ${code} if it ${what}`, async (context) => {
-      await fails(targetAt(scheme, await listen(context, create())), code, message);
+      await fails(targetAt(scheme, await listening(context, create())), code, message);
     });
   }
 
@@ -208,7 +190,7 @@ describe('a test of another server', { concurrency: true }, () => {
   ];
   for (const [scheme, code, message] of silent) {
     test(`ends in time if it never answers a client of ${scheme}`, async (context) => {
-      const port = await listen(
+      const port = await listening(
         context,
         createServer((socket) => socket.resume()),
       );
@@ -217,12 +199,12 @@ describe('a test of another server', { concurrency: true }, () => {
   }
 
   test('ends in time if it says ok and nothing more, or stops in a transfer', async (context) => {
-    const mute = await listen(
+    const mute = await listening(
       context,
       createServer((socket) => socket.resume().write('ok\n')),
     );
     await fails(targetAt('tcp', mute), 'interrupted', /no bytes came/u, SHORT_MS);
-    const stalling = await listen(
+    const stalling = await listening(
       context,
       fakeRelay((bytes, at) => (at < 1000 ? bytes : Buffer.alloc(0))),
     );
@@ -237,7 +219,7 @@ describe('a test of another server', { concurrency: true }, () => {
         flood(socket, start, Buffer.alloc(65_536, 120));
       });
       const code = start === 'ok\n' ? 'corrupted' : 'not_a_relay';
-      await fails(targetAt('tcp', await listen(context, server)), code, /./u);
+      await fails(targetAt('tcp', await listening(context, server)), code, /./u);
       // Most of it is in buffers of the kernel.
       const sent = sockets.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0);
       ok(sent < 64 * 2 ** 20, `${sent} bytes`);
@@ -253,7 +235,7 @@ describe('a test of another server', { concurrency: true }, () => {
       for (let count = 0; count < 1000; count += 1) client.ping(Buffer.alloc(125));
       client.close();
     });
-    await fails(targetAt('ws', await listen(context, http)), 'closed', /without an answer/u);
+    await fails(targetAt('ws', await listening(context, http)), 'closed', /without an answer/u);
     ok(sockets.length > 0);
     // The upgrade request and the handshake.
     for (const { bytesRead } of sockets) ok(bytesRead < 1000, `${bytesRead} bytes`);
@@ -264,7 +246,7 @@ describe('a test of another server', { concurrency: true }, () => {
     new WebSocketServer({ server: http }).on('connection', (client) => {
       client.send('{"welcome": {}, "type": "welcome", "server_tx": 1.5}');
     });
-    await fails(targetAt('ws', await listen(context, http)), 'mailbox', /it is a mailbox server/u);
+    await fails(targetAt('ws', await listening(context, http)), 'mailbox', /it is a mailbox server/u);
   });
 });
 

@@ -65,7 +65,8 @@ export function toHeadline(connection: ConnectionState, lastUp: LastUp): Headlin
           relay.quota === null
             ? 'Quota used up'
             : `Quota used up until ${formatDay(Date.parse(relay.quota.resets), nowMs)}`,
-        detail: 'New clients are refused until then. A higher RELAY_QUOTA lets them in at once.',
+        detail:
+          'New clients are refused until then. To serve them sooner, raise RELAY_QUOTA and restart the relay.',
         tabTitle: 'Quota used up',
       };
     case 'draining':

@@ -6,6 +6,7 @@ import { ACME_DEFAULTS } from '../../../src/config/acme-config.ts';
 import { CLUSTER_DEFAULTS } from '../../../src/config/cluster-config.ts';
 import { RELAY_DEFAULTS } from '../../../src/config/relay-config.ts';
 import { SIDECAR_DEFAULTS } from '../../../src/config/sidecar-config.ts';
+import { imageSettings } from '../../support/image-settings.ts';
 import { customResourceProblems } from './custom-resources.ts';
 import {
   COMPONENTS,
@@ -20,7 +21,7 @@ import {
 import type { Kustomization } from './kustomize.ts';
 import { Manifests, nameOf } from './manifests.ts';
 import { review } from './review.ts';
-import { imageSettings, relayConfig } from './settings.ts';
+import { relayConfig } from './settings.ts';
 
 /** Setting for operators behind a proxy, as in the comments of the components. */
 const TRUSTED = [

@@ -1,11 +1,9 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { readRelayConfig } from '../../../src/config/relay-config.ts';
 import type { ConfigResult } from '../../../src/config/environment.ts';
 import type { RelayConfig } from '../../../src/config/relay-config.ts';
 import { readSidecarConfig } from '../../../src/config/sidecar-config.ts';
 import type { SidecarConfig } from '../../../src/config/sidecar-config.ts';
-import { ROOT } from '../../support/docker.ts';
+import { imageSettings } from '../../support/image-settings.ts';
 import { nameIn } from './manifests.ts';
 import type { Manifests } from './manifests.ts';
 import { OPERATOR_SECRETS, SECRET, secretFilesOf } from './operator-secrets.ts';
@@ -16,17 +14,6 @@ export type Settings = Readonly<Record<string, string>>;
 
 /** Replaces the kubelet's field values of the pod. */
 const POD_ADDRESS = '10.244.0.7';
-
-/** Variables of the image, from the last stage of the Dockerfile. */
-export function imageSettings(): Settings {
-  const last =
-    readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
-      .split(/^FROM .*$/mu)
-      .at(-1) ?? '';
-  const [, lines = ''] = /^ENV ((?:.*\\\n)*.*)$/mu.exec(last) ?? [];
-  const words = lines.replaceAll('\\\n', ' ').trim().split(/\s+/u);
-  return Object.fromEntries(words.map((word) => word.split('=', 2)));
-}
 
 /**
  * Variables that the manifests give to a container, in the order of Kubernetes.

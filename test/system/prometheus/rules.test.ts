@@ -121,12 +121,17 @@ describe('the alerts', { skip }, () => {
     deepEqual([...new Set(named)], jobs);
   });
 
-  test('are listed in the README with their severities', () => {
-    const readme = readFileSync(join(PROMETHEUS_DIRECTORY, 'README.md'), 'utf8');
-    const rows = [...readme.matchAll(/^\| `(TransitRelay\w+)` *\| (\w+) *\|/gmu)].map(([, ...cells]) =>
-      cells.join(' '),
-    );
+  test('are listed in docs/monitoring.md with their severities', () => {
+    const page = readFileSync(join(PROMETHEUS_DIRECTORY, '..', '..', 'docs', 'monitoring.md'), 'utf8');
+    const [, rest = ''] = page.split('\n## Alerts\n');
+    const [chapter = ''] = rest.split('\n## ', 1);
+    const listed = chapter.split('\n### ').flatMap((section) => {
+      const [heading = ''] = section.split('\n', 1);
+      return [...section.matchAll(/^- `(TransitRelay\w+)`: \S/gmu)].map(
+        ([, name]) => `${name} ${heading.toLowerCase()}`,
+      );
+    });
     const real = alerts.map(({ name, labels }) => `${name} ${labels.get('severity')}`);
-    deepEqual(rows.toSorted(), real.toSorted());
+    deepEqual(listed.toSorted(), real.toSorted());
   });
 });

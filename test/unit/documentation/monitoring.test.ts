@@ -97,6 +97,7 @@ describe('docs/monitoring.md', () => {
       snapshots: () => [],
       snapshotCounts: () => ({ taken: 0, failed: 0 }),
       snapshotIntervalMs: 1000,
+      warnings: () => 0,
     });
     const figures = parseMetrics(await metrics.render());
     checkMetrics(documentedMetrics('Metrics of the sidecar'), metricsOf(figures));

@@ -27,7 +27,7 @@ const ATTACKERS = 400;
 
 const CHECKS = 12;
 
-/** Two ports as in the README: TCP with the PROXY protocol, and HTTP with `X-Forwarded-For`. */
+/** Two ports as in docs/tls.md: TCP with the PROXY protocol, and HTTP with `X-Forwarded-For`. */
 async function startHaproxy(
   context: TestContext,
   relay: RelayProcess,

@@ -167,9 +167,9 @@ const CONFIGURATIONS: Readonly<Record<string, (ports: readonly number[], relay: 
       // Health checks need a status port, which does not exist here.
       .replaceAll(/ addr \S+$/gmu, '')
       .replace('option httpchk GET /readyz', 'option tcp-check'),
-  'the README': (ports, relay) => {
+  'docs/tls.md': (ports, relay) => {
     const [, block = ''] =
-      /```\n(listen relay\n[^`]*)```/u.exec(readFileSync(join(ROOT, 'README.md'), 'utf8')) ?? [];
+      /```\n(listen relay\n[^`]*)```/u.exec(readFileSync(join(ROOT, 'docs', 'tls.md'), 'utf8')) ?? [];
     return block.replace(':::4001 v4v6', `127.0.0.1:${ports[0]}`).replace('127.0.0.1:4101', relay);
   },
 };

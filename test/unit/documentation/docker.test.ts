@@ -6,7 +6,10 @@ import { describe, test } from 'node:test';
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 
 /** The pages with `docker run`, and how many of these commands they have at least. */
-const PAGES = [['docker.md', 4]] as const;
+const PAGES = [
+  ['docker.md', 4],
+  ['tls.md', 2],
+] as const;
 
 function readPage(name: string): string {
   return readFileSync(join(ROOT, 'docs', name), 'utf8');

@@ -10,12 +10,12 @@ export const SECRET = '0123456789abcdef0123456789abcdef';
 /** Keys and values of a Secret. */
 export type Secret = ReadonlyMap<string, string>;
 
-/** The Secrets that operators create by name, with the commands of the Kubernetes README. */
+/** The Secrets that operators create by name, with the commands of docs/kubernetes.md. */
 export const OPERATOR_SECRETS: ReadonlyMap<string, Secret> = readSecrets();
 
 function readSecrets(): Map<string, Secret> {
-  const readme = readFileSync(join(ROOT, 'deploy', 'kubernetes', 'README.md'), 'utf8');
-  const plain = readme.replaceAll('$(openssl rand -hex 32)', SECRET).replaceAll('$password', SECRET);
+  const page = readFileSync(join(ROOT, 'docs', 'kubernetes.md'), 'utf8');
+  const plain = page.replaceAll('$(openssl rand -hex 32)', SECRET).replaceAll('$password', SECRET);
   const commands = [...plain.matchAll(/kubectl create secret generic (\S+)((?:\s+(?:\\\n\s+)?--\S+)+)/gu)];
   return new Map(
     commands.map(([, name = '', options = '']) => {

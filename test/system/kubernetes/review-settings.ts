@@ -78,7 +78,7 @@ export function preStopSeconds(container: Tree): number {
   return hook.at('sleep', 'seconds').number ?? 0;
 }
 
-/** Required Secrets contain the used keys if they are created as in the README. */
+/** Required Secrets contain the used keys if they are created as in docs/kubernetes.md. */
 export function secretProblems({ workloads }: Manifests): string[] {
   const problems: string[] = [];
   const check = (secret: string, key: string): void => {

@@ -4,7 +4,7 @@ import { join, relative } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse } from 'yaml';
 import { ROOT } from '../../support/docker.ts';
-import { COMPONENTS, KUBERNETES, OVERLAYS, buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
+import { COMPONENTS, OVERLAYS, buildOurs, buildOwn, withoutKubectl } from './kustomize.ts';
 import type { Kustomization } from './kustomize.ts';
 import { placeProblems } from './review-pod.ts';
 import { GRACE_MARGIN_SECONDS, preStopSeconds } from './review-settings.ts';
@@ -13,9 +13,14 @@ import { relayConfig } from './settings.ts';
 
 const NUMERALS = ['no', 'one', 'two', 'three', 'four', 'five', 'six'];
 
-const README = readFileSync(join(KUBERNETES, 'README.md'), 'utf8');
+const DOCS = join(ROOT, 'docs');
 
-/** A kustomization of the README, with paths of the clone. */
+const PAGE = readFileSync(join(DOCS, 'kubernetes.md'), 'utf8');
+
+/** Without line breaks inside paragraphs. */
+const PROSE = PAGE.replaceAll(/\s+/gu, ' ');
+
+/** The kustomizations on the page, with paths of the clone. */
 function kustomizationsOf(text: string): Kustomization[] {
   const blocks = [...text.matchAll(/```yaml\n([^`]*)```/gu)].map(([, block = '']) => block);
   return blocks.map((block) => {
@@ -24,9 +29,15 @@ function kustomizationsOf(text: string): Kustomization[] {
   });
 }
 
-describe('the README on Kubernetes', () => {
+/** The list items of the page, each on one line. */
+function listItems(): string[] {
+  const items = PAGE.match(/^- .*(?:\n {2}\S.*)*/gmu) ?? [];
+  return items.map((item) => item.replaceAll(/\s+/gu, ' '));
+}
+
+describe('docs/kubernetes.md', () => {
   test('has a kustomization that works unchanged', { skip: withoutKubectl }, async () => {
-    const [whole = {}, proxies = {}] = kustomizationsOf(README);
+    const [whole = {}, proxies = {}] = kustomizationsOf(PAGE);
     const manifests = await buildOwn(whole);
     equal(manifests.pod.at('containers', 0, 'image').word, 'NAME:TAG');
     equal(manifests.relay.at('metadata', 'namespace').word, 'transit-relay');
@@ -50,19 +61,19 @@ describe('the README on Kubernetes', () => {
 
   test('describes each component and each overlay', () => {
     for (const name of [...COMPONENTS.map((path) => relative('components', path)), ...OVERLAYS])
-      ok(README.includes(`\`${name}\``), name);
+      ok(PAGE.includes(`\`${name}\``), name);
   });
 
   test('names existing paths and headings', () => {
-    const titles = [...README.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase());
+    const titles = [...PAGE.matchAll(/^#+ (.+)$/gmu)].map(([, title = '']) => title.toLowerCase());
     const headings = new Set(titles.map((title) => title.replaceAll(/[^\w\s-]/gu, '').replaceAll(' ', '-')));
-    const links = [...README.matchAll(/\]\((?!https?:)([^)]+)\)/gu)].map(([, link = '']) => link);
-    const paths = [...README.matchAll(/-k (deploy\/\S+?)[`\s]/gu)].map(([, path = '']) => join(ROOT, path));
+    const links = [...PAGE.matchAll(/\]\((?!https?:)([^)]+)\)/gu)].map(([, link = '']) => link);
+    const paths = [...PAGE.matchAll(/-k (deploy\/\S+?)[`\s]/gu)].map(([, path = '']) => join(ROOT, path));
     ok(links.length > 3 && paths.length > 2, `${links.length} links, ${paths.length} paths`);
     for (const path of paths) ok(existsSync(join(path, 'kustomization.yaml')), path);
     for (const link of links) {
       const [path = '', heading = ''] = link.split('#');
-      ok(path === '' ? headings.has(heading) : existsSync(join(KUBERNETES, path)), link);
+      ok(path === '' ? headings.has(heading) : existsSync(join(DOCS, path)), link);
     }
   });
 
@@ -73,9 +84,9 @@ describe('the README on Kubernetes', () => {
       const kept = await buildOwn({ resources: ['base'], components: ['components/no-persistence'] });
       // `kubectl drain` refuses a node with such a pod otherwise.
       ok(kept.pod.at('volumes').items.some((volume) => volume.at('emptyDir').isThere));
-      const rows = README.split('\n').filter((one) => /^ *\|.*`(?:no-persistence|kubectl drain)`/u.test(one));
-      equal(rows.length, 2);
-      for (const row of rows) ok(row.includes('--delete-emptydir-data'), row);
+      const items = listItems().filter((item) => /`(?:no-persistence|kubectl drain)`/u.test(item));
+      equal(items.length, 2);
+      for (const item of items) ok(item.includes('--delete-emptydir-data'), item);
     },
   );
 
@@ -90,7 +101,7 @@ describe('the README on Kubernetes', () => {
         `\`RELAY_DRAIN_TIMEOUT\` (${timeoutMs / 60_000} min)`,
         `and ${GRACE_MARGIN_SECONDS} s for records`,
       ])
-        ok(README.includes(number), number);
+        ok(PROSE.includes(number), number);
     }
     const cluster = await buildOurs('overlays/cluster');
     const scaler = cluster.find(['HorizontalPodAutoscaler', 'transit-relay']).at('spec');
@@ -107,6 +118,6 @@ describe('the README on Kubernetes', () => {
       `ready for ${cluster.relay.at('spec', 'minReadySeconds').word} s`,
       `port ${relayConfig(cluster).cluster?.listen.port}`,
     ])
-      ok(README.includes(number), number);
+      ok(PROSE.includes(number), number);
   });
 });

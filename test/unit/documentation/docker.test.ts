@@ -8,6 +8,7 @@ const ROOT = join(import.meta.dirname, '..', '..', '..');
 /** The pages with `docker run`, and how many of these commands they have at least. */
 const PAGES = [
   ['docker.md', 4],
+  ['sidecar.md', 1],
   ['tls.md', 2],
 ] as const;
 
@@ -28,8 +29,9 @@ describe('the commands with docker run', () => {
   for (const [name, least] of PAGES) {
     test(`in ${name} name the image by one variable, which is set first`, () => {
       const commands = commandsIn(readPage(name));
-      const first = commands.findIndex((command) => command.includes('docker run'));
-      match(commands[first - 1] ?? '', /^IMAGE=\S+\/transit-relay:\d+$/u);
+      const first = commands.findIndex((command) => command.startsWith('docker run'));
+      const names = commands.slice(0, first).filter((command) => command.startsWith('IMAGE='));
+      match(names.join(), /^IMAGE=\S+\/transit-relay:\d+$/u);
       const runs = commands.filter((command) => command.startsWith('docker run'));
       ok(runs.length >= least, `${runs.length} commands`);
       for (const command of runs) match(command, / \$IMAGE(?: |$)/u);

@@ -9,15 +9,14 @@ import { buildImage } from '../../support/docker-images.ts';
 import { freePorts } from '../../support/listening.ts';
 import { until } from '../../support/scratch.ts';
 
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
-
-/** The commands in the README that start with this one. */
-function commandsFrom(start: string): string {
-  const block = README.split('```sh\n').find((text) => text.startsWith(start)) ?? '';
+/** The first commands of a page of the documentation that name the image. */
+function commandsOf(page: string): string {
+  const text = readFileSync(join(ROOT, 'docs', page), 'utf8');
+  const block = text.split('```sh\n').find((each) => each.startsWith('IMAGE=')) ?? '';
   return block.split('```')[0] ?? '';
 }
 
-describe('the commands of the README without compose', { skip: withoutDocker }, () => {
+describe('the documented commands without compose', { skip: withoutDocker }, () => {
   test('start a relay and its dashboard', async (t) => {
     const image = await buildImage();
     const name = new DockerSandbox().name('relay');
@@ -39,13 +38,13 @@ describe('the commands of the README without compose', { skip: withoutDocker }, 
       equal(status, 0, `${ours}${stderr}`);
     };
 
-    run(commandsFrom('IMAGE='));
+    run(commandsOf('docker.md'));
     const relay = new Container(name);
     await relay.waitForLog(LISTENING);
     await using pair = await newPair(relay, ['tcp', 'websocket']);
     await pair.exchange(1000);
 
-    run(commandsFrom('docker network create'));
+    run(commandsOf('sidecar.md'));
     const sidecar = new Container(`${name}-sidecar`);
     await until(async () => (await sidecar.inspect('{{.State.Health.Status}}')) === 'healthy');
     const dashboard = `http://127.0.0.1:${await sidecar.port(4004)}`;

@@ -101,7 +101,7 @@ describe('the README', () => {
 
   test('and the other pages state the required version of Node.js, the same as package.json', () => {
     const required = packageJson.devEngines.runtime.version.replace('>=', '');
-    for (const page of ['README.md', 'deploy/systemd/README.md']) {
+    for (const page of ['README.md', 'docs/systemd.md']) {
       const text = readFileSync(join(ROOT, page), 'utf8');
       const versions = [...text.matchAll(/\bNode(?:\.js)? (\d[\d.]*)\*{0,2} or newer/gu)].map(
         ([, version]) => version,

@@ -133,9 +133,9 @@ describe('the systemd units', () => {
     for (const [variable, value] of examples) sidecarConfigOf({ ...environment, [variable]: value });
   });
 
-  test('have an example of each variable that their README names', () => {
-    const readme = readFileSync(join(UNITS, 'README.md'), 'utf8');
-    const named = new Set(readme.match(/\b(?:RELAY|SIDECAR)_[A-Z_]+\b/gu));
+  test('have an example of each variable that docs/systemd.md names', () => {
+    const page = readFileSync(join(ROOT, 'docs', 'systemd.md'), 'utf8');
+    const named = new Set(page.match(/\b(?:RELAY|SIDECAR)_[A-Z_]+\b/gu));
     ok(named.size >= 3);
     const files = ['transit-relay.env', 'transit-relay-sidecar.env'];
     const examples = new Set(files.flatMap(examplesOf).map(([variable]) => variable));

@@ -7,6 +7,7 @@ const ROOT = join(import.meta.dirname, '..', '..', '..');
 
 /** The pages with `docker run`, and how many of these commands they have at least. */
 const PAGES = [
+  ['cluster.md', 1],
   ['docker.md', 4],
   ['sidecar.md', 1],
   ['tls.md', 2],

@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { RelayConfig } from '../../../src/config/relay-config.ts';
@@ -18,6 +18,8 @@ const SERVICE = 'transit-relay.service';
 const SIDECAR = 'transit-relay-sidecar.service';
 const SERVICES = [SERVICE, SIDECAR];
 const SOCKET = 'transit-relay.socket';
+
+const PAGE = readFileSync(join(ROOT, 'docs', 'systemd.md'), 'utf8');
 
 /** In tenths, from 0 to 100: Debian's web servers have 92. */
 const MAX_EXPOSURE = 15;
@@ -134,8 +136,7 @@ describe('the systemd units', () => {
   });
 
   test('have an example of each variable that docs/systemd.md names', () => {
-    const page = readFileSync(join(ROOT, 'docs', 'systemd.md'), 'utf8');
-    const named = new Set(page.match(/\b(?:RELAY|SIDECAR)_[A-Z_]+\b/gu));
+    const named = new Set(PAGE.match(/\b(?:RELAY|SIDECAR)_[A-Z_]+\b/gu));
     ok(named.size >= 3);
     const files = ['transit-relay.env', 'transit-relay-sidecar.env'];
     const examples = new Set(files.flatMap(examplesOf).map(([variable]) => variable));
@@ -143,6 +144,23 @@ describe('the systemd units', () => {
       [...named].filter((variable) => !examples.has(variable)),
       [],
     );
+  });
+
+  test('are all installed by the commands in docs/systemd.md', () => {
+    const commands = [...PAGE.matchAll(/^install -m \d+ (?:-g \S+ )?(.+) \/etc\/\S+$/gmu)];
+    const installed = commands.flatMap(([, files = '']) => files.split(' '));
+    const all = readdirSync(UNITS).filter((name) => name !== 'README.md');
+    deepEqual(installed.toSorted(), all.toSorted());
+  });
+
+  test('get a certificate by ACME with the settings in docs/systemd.md', () => {
+    const [, block = ''] = /^```sh\n(RELAY_LISTEN=[^`]*)```$/mu.exec(PAGE) ?? [];
+    const lines = [...block.matchAll(/^(\w+)='?([^'\n]+)'?$/gmu)];
+    const settings = lines.map(([, variable = '', value = '']) => [variable, value] as const);
+    const { acme, listen } = configOf({ ...environmentOf(SERVICE), ...Object.fromEntries(settings) });
+    deepEqual(listen.raw.map(indexOf), [0, 2]);
+    ok(acme !== null);
+    equal(acme.statePath, '/var/lib/transit-relay/acme');
   });
 });
 

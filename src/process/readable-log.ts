@@ -2,7 +2,7 @@
 const LEVEL_WIDTH = 5;
 
 /** Text that needs no quotation marks. Everything else is quoted, which also escapes control characters. */
-const PLAIN = /^[\w./:@+%,=-]+$/u;
+const PLAIN = /^[\w./:@+%,=\\-]+$/u;
 
 /**
  * Formats a JSON log line for people: time, level, message and the other fields, like

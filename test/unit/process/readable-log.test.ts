@@ -8,8 +8,13 @@ function line(fields: object): string {
 
 describe('a readable log line', () => {
   test('has the time, the level, the message and the fields, without the event', () => {
-    const json = line({ event: 'listening', role: 'raw', endpoint: 'tcp:4001', msg: 'listening' });
-    equal(formatReadable(json), '16:05:34 INFO  listening  role=raw endpoint=tcp:4001\n');
+    const json = line({
+      event: 'listening',
+      role: 'raw',
+      endpoint: 'tcp:4001:interface=\\:\\:',
+      msg: 'listening',
+    });
+    equal(formatReadable(json), '16:05:34 INFO  listening  role=raw endpoint=tcp:4001:interface=\\:\\:\n');
   });
 
   test('quotes blanks and control characters', () => {

@@ -153,7 +153,7 @@ describe('the systemd units', () => {
     deepEqual(installed.toSorted(), all.toSorted());
   });
 
-  test('get a certificate by ACME with the settings in docs/systemd.md', () => {
+  test('get an automatic certificate with the settings in docs/systemd.md', () => {
     const [, block = ''] = /^```sh\n(RELAY_LISTEN=[^`]*)```$/mu.exec(PAGE) ?? [];
     const lines = [...block.matchAll(/^(\w+)='?([^'\n]+)'?$/gmu)];
     const settings = lines.map(([, variable = '', value = '']) => [variable, value] as const);

@@ -9,6 +9,7 @@ const ROOT = join(import.meta.dirname, '..', '..', '..');
 const PAGES = [
   ['cluster.md', 1],
   ['docker.md', 4],
+  ['migration.md', 3],
   ['sidecar.md', 1],
   ['tls.md', 2],
 ] as const;

@@ -15,15 +15,18 @@ const REFERENCES = /\[[^[\]]+\]\[([^[\]]+)\]/gu;
 const URLS = /\bhttps?:\/\/[^\s<>()[\]"'`*]+/gu;
 const ATTRIBUTES = /<[a-z][^<>]*\s(?:href|src)\s*=\s*["']([^"']*)["']/giu;
 
-/** The text without code, with the same number of lines. */
+/** Spaces and the same line breaks, so that line numbers stay right. */
+function blank(text: string): string {
+  return text.replaceAll(/[^\n]/gu, ' ');
+}
+
+/** The text without code. */
 function withoutCode(markdown: string): string {
-  const blank = (text: string): string => text.replaceAll(/[^\n]/gu, ' ');
   return withoutBlocks(markdown).replaceAll(/(`+)(?!`)(?:(?!\n\n).)*?(?<!`)\1(?!`)/gsu, blank);
 }
 
 /** The text without code blocks and comments. */
 function withoutBlocks(markdown: string): string {
-  const blank = (text: string): string => text.replaceAll(/[^\n]/gu, ' ');
   return markdown
     .replaceAll(/^( *)(`{3,}|~{3,})[^\n]*\n(?:.*?\n)?? *\2[`~]* *$/gmsu, blank)
     .replaceAll(/<!--.*?-->/gsu, blank);

@@ -1,11 +1,9 @@
 import { deepEqual, ok } from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { dirname, join, posix } from 'node:path';
+import { dirname, posix } from 'node:path';
 import { describe, test } from 'node:test';
+import { ROOT, read } from './deployment-settings.ts';
 import { anchorsIn, linksIn } from './markdown.ts';
-
-const ROOT = join(import.meta.dirname, '..', '..', '..');
 
 /** Hosts that readers reach on their own machine, where there is no TLS. */
 const LOCAL_URL = /^http:\/\/(?:127\.0\.0\.1|localhost|\[::1\])(?=[:/]|$)/u;
@@ -47,8 +45,8 @@ function directoriesOf(path: string): string[] {
 /** All tracked files, Markdown files with their content. */
 function readRepository(): Map<string, string> {
   const paths = execFileSync('git', ['ls-files', '-z'], { cwd: ROOT, encoding: 'utf8' }).split('\0');
-  const read = (path: string): string => (path.endsWith('.md') ? readFileSync(join(ROOT, path), 'utf8') : '');
-  return new Map(paths.filter((path) => path !== '').map((path) => [path, read(path)]));
+  const contentOf = (path: string): string => (path.endsWith('.md') ? read(path) : '');
+  return new Map(paths.filter((path) => path !== '').map((path) => [path, contentOf(path)]));
 }
 
 describe('the links in Markdown files', () => {

@@ -1,20 +1,15 @@
 import { deepEqual, match, ok } from 'node:assert/strict';
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { ROOT, read } from './deployment-settings.ts';
 import { linksIn } from './markdown.ts';
-
-const ROOT = join(import.meta.dirname, '..', '..', '..');
 
 /** A README that is longer is not read. */
 const MAX_LINES = 150;
 const MAX_BYTES = 9000;
 
 const PAGES = readdirSync(join(ROOT, 'docs')).filter((name) => name.endsWith('.md'));
-
-function read(path: string): string {
-  return readFileSync(join(ROOT, path), 'utf8');
-}
 
 describe('the README', () => {
   const readme = read('README.md');

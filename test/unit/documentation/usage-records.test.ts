@@ -1,13 +1,12 @@
 import { deepEqual, equal } from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { MOODS } from '../../../src/protocol/messages.ts';
 import { deleteRecords } from '../../../src/usage/retention.ts';
 import { ensureSchema } from '../../../src/usage/schema.ts';
+import { read } from './deployment-settings.ts';
 
-const PAGE = readFileSync(join(import.meta.dirname, '..', '..', '..', 'docs', 'usage-records.md'), 'utf8');
+const PAGE = read('docs/usage-records.md');
 
 /** A database with all tables, one record and one deleted record of 5 bytes each. */
 function createDatabase(): Database.Database {

@@ -200,8 +200,8 @@ export class HttpUpgrader {
 
   /**
    * Answers a request that is not an upgrade: a health check, a check by the certificate authority, or a page for
-   * browsers and one line of text for others. A WebSocket client whose upgrade was lost on the way (by a proxy, for example) gets 426, as does
-   * every other request for a path other than `/`.
+   * browsers and one line of text for others. A WebSocket client whose upgrade was lost on the way (by a proxy,
+   * for example) gets 426, as does every other request for a path other than `/`.
    */
   #respond(request: IncomingMessage, response: ServerResponse): void {
     request.resume();

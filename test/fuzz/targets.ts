@@ -1,4 +1,5 @@
 import type { Target } from './target.ts';
+import { clientHello } from './targets/client-hello.ts';
 import { endpoint } from './targets/endpoint.ts';
 import { handshake } from './targets/handshake.ts';
 import { messageHandshake } from './targets/message-handshake.ts';
@@ -14,6 +15,7 @@ export const TARGET_NAMES = [
   'proxy-header',
   'websocket-frames',
   'trusted-proxies',
+  'client-hello',
 ] as const;
 
 export type TargetName = (typeof TARGET_NAMES)[number];
@@ -25,4 +27,5 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
   'proxy-header': proxyHeader,
   'websocket-frames': websocketFrames,
   'trusted-proxies': trustedProxies,
+  'client-hello': clientHello,
 };

@@ -107,10 +107,10 @@ export function checkAcmeEndpoints(
   listen: Readonly<Record<ListenVariable, readonly Endpoint[]>>,
 ): TcpEndpoint | null {
   const endpoints = Object.values(listen).flat();
-  const isSet = env.isChanged('RELAY_ACME_DOMAIN');
+  const hasDomain = env.isChanged('RELAY_ACME_DOMAIN');
   for (const variable of ['RELAY_LISTEN', 'RELAY_WEBSOCKET_LISTEN'] as const) {
     const found = listen[variable].find(usesAcme);
-    if (found === undefined || isSet || env.hasError(variable)) continue;
+    if (found === undefined || hasDomain || env.hasError(variable)) continue;
     env.errors.push({
       variable,
       value: formatEndpoint(found),

@@ -161,11 +161,6 @@ export class EnvironmentReader<Variable extends string> {
     return file !== null && this.hasError(variable) ? '(invalid)' : text;
   }
 
-  /** True if the variable or its `…_FILE` variant is not empty. */
-  isSet(variable: Variable): boolean {
-    return [variable, variable + FILE_SUFFIX].some((name) => (this.#get(name) ?? '') !== '');
-  }
-
   /** True if the variable has a value other than its default. Empty is no value. */
   isChanged(variable: Variable): boolean {
     const { value, isDefault } = this.#settingOf(variable);

@@ -2,8 +2,8 @@ import { parseArgs } from 'node:util';
 import type { ParseArgsOptionsConfig } from 'node:util';
 import { closest, distance } from 'fastest-levenshtein';
 
-/** Exit codes of commands; the last one is from sysexits.h. */
-export const EXIT = { ok: 0, failed: 1, usage: 64 } as const;
+/** Exit codes of commands; the last two are those of sysexits.h. */
+export const EXIT = { ok: 0, failed: 1, usage: 64, badConfiguration: 78 } as const;
 
 /** Arguments that a command cannot use. The message is a sentence without a final period. */
 export class UsageError extends Error {}

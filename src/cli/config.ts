@@ -6,10 +6,7 @@ import type { RelayConfig } from '../config/relay-config.ts';
 import { readSidecarConfig } from '../config/sidecar-config.ts';
 import { isServiceVariable } from '../config/unknown-variables.ts';
 import { resolveCapacity } from '../limits/capacity.ts';
-import { UsageError, parseArguments } from './arguments.ts';
-
-/** Exit codes; the last one is from sysexits.h. */
-const EXIT = { ok: 0, badConfiguration: 78 } as const;
+import { EXIT, UsageError, parseArguments } from './arguments.ts';
 
 /** Warnings that are errors of `--check`: the operator meant a variable that does not exist. */
 const CHECKED_EVENTS: ReadonlySet<string> = new Set<ConfigWarning['event']>([

@@ -287,9 +287,9 @@ export class Relay {
   async drain(abort: AbortSignal): Promise<void> {
     const { delayMs, timeoutMs } = this.#config.drain;
     this.#admission.isDraining = true;
-    this.#logDrainProgress('draining', 'draining');
+    this.#logDrainProgress('draining');
     const report = setInterval(
-      () => this.#logDrainProgress('draining', 'waiting for transfers to finish'),
+      () => this.#logDrainProgress('waiting for transfers to finish'),
       DRAIN_REPORT_MS,
     );
     await this.#sessions.untilNoneWaiting(delayMs, abort);
@@ -418,11 +418,12 @@ export class Relay {
     );
   }
 
-  #logDrainProgress(event: string, message: string): void {
+  #logDrainProgress(message: string): void {
     const { pairs, waiting, bytes_per_second: bytesPerSecond } = this.#status.read();
     // A drain also waits for clients whose pairs are at other relays of the cluster.
     const forwarding = this.#cluster === null ? {} : { forwarding: this.#sessions.clients.forwardedClients };
-    this.#log.info({ event, pairs, ...forwarding, waiting, bytes_per_second: bytesPerSecond }, message);
+    const fields = { event: 'draining', pairs, ...forwarding, waiting, bytes_per_second: bytesPerSecond };
+    this.#log.info(fields, message);
   }
 
   #currentState(): CurrentState {

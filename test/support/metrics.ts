@@ -58,3 +58,15 @@ export const UNLIMITED_STATUS: Omit<
   warnings: [],
   usage: { queued: 0, dropped: 0, problem: null },
 };
+
+/** The status of such a relay with two pairs and a waiting client, a day after its start. */
+export const BUSY_STATUS: RelayStatus = {
+  started: '2026-11-22T05:00:00.000Z',
+  uptime_seconds: 86_400,
+  draining: false,
+  pairs: 2,
+  waiting: 1,
+  relayed_bytes: 1000,
+  bytes_per_second: 10,
+  ...UNLIMITED_STATUS,
+};

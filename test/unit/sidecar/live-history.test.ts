@@ -3,18 +3,7 @@ import { describe, test } from 'node:test';
 import type { HistorySeries, LiveHistory as LiveHistoryReport } from '../../../src/sidecar/api.ts';
 import { LiveHistory, MAX_HISTORY_SECONDS } from '../../../src/sidecar/live-history.ts';
 import type { RelayStatus } from '../../../src/status/relay-status.ts';
-import { UNLIMITED_STATUS } from '../../support/metrics.ts';
-
-const STATUS: RelayStatus = {
-  started: '2026-11-22T05:00:00.000Z',
-  uptime_seconds: 86_400,
-  draining: false,
-  pairs: 2,
-  waiting: 1,
-  relayed_bytes: 1000,
-  bytes_per_second: 10,
-  ...UNLIMITED_STATUS,
-};
+import { BUSY_STATUS } from '../../support/metrics.ts';
 
 const WALL_MS = Date.UTC(2026, 10, 23, 5);
 
@@ -28,15 +17,15 @@ class HistoryFixture {
   poll(times: number, status: Partial<RelayStatus> | null = {}): void {
     for (let time = 0; time < times; time += 1) {
       const state =
-        status === null ? ({ state: 'down', problem: 'timeout' } as const) : { ...STATUS, ...status };
+        status === null ? ({ state: 'down', problem: 'timeout' } as const) : { ...BUSY_STATUS, ...status };
       this.history.add(state, this.second * 1000 + 500);
       this.second += 1;
     }
   }
 
   /** Adds a poll with that many rejected clients since the start of the relay. */
-  pollRefused(connections: number, started = STATUS.started): void {
-    this.poll(1, { started, refused: { ...STATUS.refused, connections } });
+  pollRefused(connections: number, started = BUSY_STATUS.started): void {
+    this.poll(1, { started, refused: { ...BUSY_STATUS.refused, connections } });
   }
 
   read(seconds?: number): LiveHistoryReport {

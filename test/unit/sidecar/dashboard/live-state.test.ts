@@ -8,21 +8,11 @@ import {
   toHeadline,
 } from '../../../../src/sidecar/dashboard/live-state.ts';
 import type { LastUp } from '../../../../src/sidecar/dashboard/live-state.ts';
-import { UNLIMITED_STATUS } from '../../../support/metrics.ts';
+import { BUSY_STATUS as UP } from '../../../support/metrics.ts';
 
 const NOW = '2026-11-23T05:00:00.000Z';
 const NOW_MS = Date.parse(NOW);
 
-const UP: RelayStatus = {
-  started: '2026-11-22T05:00:00.000Z',
-  uptime_seconds: 86_400,
-  draining: false,
-  pairs: 2,
-  waiting: 1,
-  relayed_bytes: 1000,
-  bytes_per_second: 10,
-  ...UNLIMITED_STATUS,
-};
 const DOWN: RelayState = { state: 'down', problem: 'nothing listens at http://relay:4003' };
 const DATABASE: DatabaseState = { state: 'ok', bytes: 4096, modified: NOW };
 

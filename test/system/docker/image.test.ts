@@ -168,7 +168,7 @@ describe('the image', { skip: withoutDocker, concurrency: TESTS_AT_A_TIME }, () 
   describe('runs', () => {
     const run = (...words: readonly string[]) => askDocker(['run', '--rm', ...HARDENED, image, ...words]);
 
-    test('the command line, also without a word in front of options', async () => {
+    test('the command line, and options without a command', async () => {
       for (const words of [['--version'], ['transit-relay', '--version'], ['sh', '-c', 'transit-relay -V']]) {
         deepEqual(await run(...words), { code: 0, stdout: VERSION, stderr: '' });
       }
